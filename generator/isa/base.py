@@ -1,0 +1,415 @@
+"""What a kernel builder may ask of an instruction set.
+
+An ISA is one class per instruction set and type, registered by being defined.  It knows how to load, multiply-add,
+store and walk addresses, how many registers there are and how wide they are.  It does not know about tiles, loops or
+GEMM: `generator.small` puts its pieces together.
+
+Words used everywhere: the *vector operand* is the one whose elements fill vector registers (A, or B when C is kept
+transposed); the *scalar operand* is the other, its elements reach the multiply one at a time.  A *column* is one vector
+register's share of the vector dimension.  A complex column has two *parts*: real and imaginary registers ("split"), or
+one register of interleaved pairs whose accumulators are kept twice and combined at the end ("paired").
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from ..dtypes import DTYPES, Dtype
+from ..ir import Instruction, Op, Reg, Target
+from ..registers import Pool
+
+if TYPE_CHECKING:
+    from ..small.tile import Tile
+
+__all__ = ["Column", "Factor", "Isa", "ScalarOperand", "LineOperand", "VectorOperand", "find", "isa_names", "label_op"]
+
+Code = list[Instruction]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """`span` elements of the vector dimension from `first` on, held in one register (or one per part).
+
+    `width` is the ISA's own word for the register's view; a masked column's live part is known at run time only.
+    """
+
+    first: int
+    span: int
+    width: str
+    masked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Factor:
+    """One element of the scalar operand as a multiply can use it, and the instructions that must come just before."""
+
+    operand: object
+    before: tuple[Instruction, ...] = ()
+
+
+class VectorOperand(ABC):
+    """The operand whose elements fill vector registers, walking along k."""
+
+    @abstractmethod
+    def setup(self) -> Code:
+        """Prepare addresses; runs once."""
+
+    @abstractmethod
+    def load(self, step: int, steps: int) -> Code:
+        """Make k step `step` of a block of `steps` ready; empty when an earlier step's load already did."""
+
+    @abstractmethod
+    def parts(self, step: int, column: int) -> tuple[Reg, ...]:
+        """Registers that hold a column at a step: one, or real and imaginary."""
+
+    @abstractmethod
+    def advance(self, steps: int) -> Code:
+        """Move on after a block of `steps`."""
+
+
+class ScalarOperand(ABC):
+    """The operand whose elements are multiplied one at a time."""
+
+    @abstractmethod
+    def setup(self) -> Code:
+        """Prepare addresses; runs once."""
+
+    @abstractmethod
+    def load(self, step: int, steps: int) -> Code:
+        """Make k step `step` of a block of `steps` ready."""
+
+    @abstractmethod
+    def factor(self, step: int, index: int, part: int) -> Factor:
+        """Element `index` at a step; `part` 1 is its imaginary part."""
+
+    @abstractmethod
+    def advance(self, steps: int) -> Code:
+        """Move on after a block of `steps`."""
+
+
+class LineOperand(ABC):
+    """Lines that are contiguous along k, for dot products: a register a line holds a vector of steps."""
+
+    @abstractmethod
+    def setup(self) -> Code:
+        """Prepare addresses; runs once."""
+
+    @abstractmethod
+    def load(self, number: int, width: int) -> Code:
+        """Load `width` steps of every line; lanes beyond are zero.  `number` tells register sets apart."""
+
+    @abstractmethod
+    def register(self, number: int, line: int) -> Reg:
+        """Where a line's steps are."""
+
+
+class Isa(ABC):
+    """An instruction set for one type.  Subclasses that set `name` and `letter` are registered."""
+
+    name: ClassVar[str]
+    letter: ClassVar[str]
+    arch: ClassVar[str | None]
+    description: ClassVar[str]
+    cflags: ClassVar[tuple[str, ...]]
+    vector_registers: ClassVar[int]
+    register_bytes: ClassVar[int]
+    paired: ClassVar[bool] = False
+    """Complex accumulators are kept as re(s) v and im(s) v and combined once, instead of real and imaginary registers."""
+    first_by_multiply: ClassVar[bool] = False
+    """Start a sum by a multiplication instead of clearing accumulators."""
+    masks: ClassVar[bool] = False
+    """The last column of a tile may be masked at run time."""
+
+    template: ClassVar[str]
+    known: ClassVar[dict[str, dict[str, type[Isa]]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "letter" in cls.__dict__:
+            Isa.known.setdefault(cls.name, {})[cls.letter] = cls
+
+    def __init__(self) -> None:
+        self.dtype: Dtype = DTYPES[self.letter]
+        self.a, self.b, self.c, self.args = (Reg("x", -1, name) for name in ("a", "b", "c", "args"))
+
+    # Shape of the registers
+
+    @property
+    def lanes(self) -> int:
+        """Real elements in a full vector register."""
+        return self.register_bytes // self.dtype.real_bytes
+
+    @property
+    def split(self) -> bool:
+        """Complex columns keep real and imaginary parts in registers of their own."""
+        return self.dtype.complex and not self.paired
+
+    @property
+    def column_span(self) -> int:
+        """Elements in a full column."""
+        return self.lanes // self.dtype.reals if self.paired else self.lanes
+
+    @property
+    def parts_per_column(self) -> int:
+        """Registers that hold a column of the vector operand."""
+        return 2 if self.split else 1
+
+    @property
+    def parts_per_accumulator(self) -> int:
+        """Registers that hold a column of C while it is summed."""
+        return 2 if self.dtype.complex else 1
+
+    @property
+    @abstractmethod
+    def general_registers(self) -> Sequence[Reg]:
+        """General registers a kernel may use besides its four parameters, in order of preference."""
+
+    @property
+    def vector_file(self) -> list[Reg]:
+        """Vector registers in order of preference."""
+        return [Reg("v", number) for number in range(self.vector_registers)]
+
+    @abstractmethod
+    def columns(self, size: int, widths: str) -> list[Column]:
+        """Cut `size` elements of the vector dimension into columns; `widths` says how where the ISA leaves a choice."""
+
+    def sized(self, tile: Tile) -> Tile:
+        """The tile with its size along the vector dimension filled in from its widths."""
+        return tile
+
+    @abstractmethod
+    def show(self, instruction: Instruction) -> str:
+        """The instruction as this ISA's compiler reads it."""
+
+    @abstractmethod
+    def show_register(self, register: Reg) -> str:
+        """The register's name in a comment or a clobber list."""
+
+    def operands(self, changed: set[Reg]) -> dict[str, str]:
+        """The asm statement's outputs, inputs and clobbers, from the registers that a kernel changes."""
+        parameters = (self.a, self.b, self.c, self.args)
+        outputs = [f'[{r.name}] "+{self.constraint(r)}"({r.name})' for r in parameters if r in changed]
+        inputs = [f'[{r.name}] "{self.constraint(r).lstrip("&")}"({r.name})' for r in parameters if r not in changed]
+        own = sorted((r for r in changed if not r.name), key=lambda r: (r.file, r.number))
+        clobbers = ["cc", "memory", *dict.fromkeys(self.clobber(register) for register in own)]
+        return {
+            "outputs": ", ".join(outputs),
+            "inputs": ", ".join(inputs),
+            "clobbers": ", ".join(f'"{name}"' for name in clobbers),
+        }
+
+    def constraint(self, parameter: Reg) -> str:
+        """GCC's constraint for a parameter; one that the asm changes must share its register with nothing."""
+        return "&r"
+
+    def clobber(self, register: Reg) -> str:
+        """A register's name in a clobber list."""
+        return self.show_register(register)
+
+    # Addresses and control
+
+    @abstractmethod
+    def load_arguments(self, wanted: Sequence[tuple[Reg, str]]) -> Code:
+        """64-bit fields of tw_args."""
+
+    @abstractmethod
+    def copy(self, register: Reg, source: Reg) -> Code:
+        """register = source."""
+
+    @abstractmethod
+    def add(self, register: Reg, other: Reg | int) -> Code:
+        """register += other."""
+
+    @abstractmethod
+    def jump(self, label: str) -> Code:
+        """Go on at a label."""
+
+    @abstractmethod
+    def jump_if_clear(self, register: Reg, bit: int, label: str) -> Code:
+        """Go on at a label when a bit is not set."""
+
+    @abstractmethod
+    def count_down(self, register: Reg, amount: int, label: str, negative: bool) -> Code:
+        """Subtract; go on at a label when the result is negative, or when it is not."""
+
+    def label(self, name: str) -> Code:
+        """A place to jump to."""
+        return [Instruction(label_op, (Target(name),))]
+
+    # Arithmetic on registers
+
+    @abstractmethod
+    def zero(self, register: Reg) -> Code:
+        """register = 0."""
+
+    @abstractmethod
+    def multiply(self, target: Reg, vector: Reg, factor: object, column: Column) -> Code:
+        """target = vector * factor."""
+
+    @abstractmethod
+    def multiply_add(self, target: Reg, vector: Reg, factor: object, column: Column, subtract: bool = False) -> Code:
+        """target += vector * factor, or -=."""
+
+    @abstractmethod
+    def negate(self, register: Reg, column: Column) -> Code:
+        """register = -register."""
+
+    @abstractmethod
+    def load_scalar(self, registers: Sequence[Reg], field: str, columns: Sequence[Column]) -> Code:
+        """Repeat alpha, beta or another field of tw_args over registers, one for each part."""
+
+    @abstractmethod
+    def scalar_factor(self, register: Reg) -> object:
+        """A register filled by `load_scalar`, as a factor."""
+
+    @abstractmethod
+    def add_register(self, target: Reg, source: Reg, column: Column) -> Code:
+        """target += source."""
+
+    # The paired form of complex numbers
+
+    def combine(self, first: Reg, second: Reg, pair: Reg, column: Column) -> Code:
+        """first += swap(second) * pair: make one complex column of two accumulators."""
+        raise self._lacks("paired accumulators")
+
+    def flip(self, register: Reg, signs: Reg, column: Column) -> Code:
+        """register *= signs: conjugate an interleaved column."""
+        raise self._lacks("paired accumulators")
+
+    def scale_pairs(self, register: Reg, factor: Sequence[Reg], temporary: Reg, column: Column) -> Code:
+        """register *= factor, both complex and interleaved."""
+        raise self._lacks("paired accumulators")
+
+    # Operands and C
+
+    @abstractmethod
+    def vector_operand(
+        self, pool: Pool, general: Pool, base: Reg, stride: Reg, columns: Sequence[Column], contiguous: bool, sets: int
+    ) -> VectorOperand:
+        """Access to the vector operand; `contiguous` along the vector dimension, or along k."""
+
+    @abstractmethod
+    def scalar_operand(
+        self,
+        pool: Pool,
+        general: Pool,
+        base: Reg,
+        stride: Reg,
+        count: int,
+        k_contiguous: bool,
+        columns: int,
+        sets: int,
+    ) -> ScalarOperand:
+        """Access to `count` elements of the scalar operand a step; contiguous along k, or along that count.
+
+        `columns` tells how many vector columns use each element.
+        """
+
+    @abstractmethod
+    def c_walker(self, general: Pool, base: Reg, stride: Reg, columns: Sequence[Column], reads: bool) -> CWalker:
+        """Walk over columns of C that have the given vector columns; `reads` old values too."""
+
+    @abstractmethod
+    def prefetch(self, place: Reg) -> Code:
+        """Bring the cache line at an address near, to be written."""
+
+    def start(self, general: Pool, columns: Sequence[Column]) -> Code:
+        """Whatever must come first, such as loading masks."""
+        return []
+
+    def finish(self) -> Code:
+        """Whatever must come last."""
+        return []
+
+    def kept(self, columns: Sequence[Column]) -> set[Reg]:
+        """Vector registers that hold something from `start` to `finish`."""
+        return set()
+
+    # Dot products
+
+    def line_operand(self, pool: Pool, general: Pool, base: Reg, stride: Reg, count: int, sets: int) -> LineOperand:
+        """Access to `count` lines that are contiguous along k."""
+        raise self._lacks("dot products")
+
+    def whole_factor(self, register: Reg) -> object:
+        """A register as a factor of which each lane multiplies its own."""
+        raise self._lacks("dot products")
+
+    def reduce(self, rows: Sequence[Reg], target: Reg, pool: Pool) -> Code:
+        """target's lane r = the sum of the lanes of rows[r]."""
+        raise self._lacks("dot products")
+
+    # C summed transposed: blocks of 128 bits are turned round
+
+    @property
+    def transposed_rows(self) -> int:
+        """Rows of C in a block that `transpose` turns: lanes of 128 bits, or elements where pairs are interleaved."""
+        return max(1, 16 // (self.dtype.real_bytes if self.split else self.dtype.bytes))
+
+    def piece(self, rows: int) -> Column:
+        """A column of C that is one block high."""
+        raise self._lacks("transposed tiles")
+
+    def transpose(self, rows: Sequence[Reg], pool: Pool, column: Column) -> tuple[Code, list[Reg]]:
+        """Turn registers that hold rows into registers that hold columns, within each 128 bits.
+
+        The rows' registers go back to `pool`, the result's come from it.
+        """
+        raise self._lacks("transposed tiles")
+
+    def extract(self, columns: Sequence[Reg], position: int, pool: Pool) -> tuple[Code, Reg]:
+        """The register whose low 128 bits hold column `position` of a transposed block."""
+        raise self._lacks("transposed tiles")
+
+    def jump_if_dead(self, position: int, label: str) -> Code:
+        """Go on at a label when element `position` of the masked column is beyond its live part."""
+        raise self._lacks("run-time masks")
+
+    def _lacks(self, what: str) -> AssertionError:
+        return AssertionError(f"{self.name} has no {what}")
+
+
+class CWalker(ABC):
+    """C, one column after another."""
+
+    @abstractmethod
+    def setup(self) -> Code:
+        """Prepare addresses; runs once, before the first column."""
+
+    @abstractmethod
+    def load(self, numbers: Sequence[int], parts: Sequence[tuple[Reg, ...]]) -> Code:
+        """Read old values of the current column: vector columns `numbers`, in order, into their parts."""
+
+    @abstractmethod
+    def store(self, parts: Sequence[tuple[Reg, ...]]) -> Code:
+        """Write the current column."""
+
+    @abstractmethod
+    def next(self) -> Code:
+        """Go to the next column of C."""
+
+
+label_op = Op("{0}:", "-", lambda machine, instruction: None, "label")
+
+
+def _discover() -> None:
+    package = importlib.import_module(__package__ or "")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
+
+
+def isa_names() -> list[str]:
+    """Names of all instruction sets, portable C first."""
+    _discover()
+    return sorted(Isa.known, key=lambda name: (name != "scalar", name))
+
+
+def find(name: str, letter: str) -> Isa:
+    """The ISA `name` for type `letter`."""
+    _discover()
+    return Isa.known[name][letter]()

@@ -1,0 +1,211 @@
+"""The AArch64 instructions that kernels use: how each prints and what it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ..ir import Imm, Instruction, Mem, Op, Reg, Target, Vec
+from ..machine import Machine
+
+__all__: list[str] = []
+
+
+def _go(instruction: Instruction) -> str:
+    target = instruction.operands[-1]
+    assert isinstance(target, Target)
+    return target.label
+
+
+def _address(machine: Machine, operand: object) -> int:
+    assert isinstance(operand, Mem)
+    return machine.address(operand)
+
+
+def _write(machine: Machine, register: object, value: int) -> None:
+    assert isinstance(register, Reg)
+    machine.general[register] = value
+
+
+def _ldr_x(machine: Machine, instruction: Instruction) -> None:
+    *registers, place = instruction.operands
+    address = _address(machine, place)
+    for number, register in enumerate(registers):
+        _write(machine, register, machine.memory[address + 8 * number])
+
+
+def _add(sign: int, flags: bool = False) -> Callable[[Machine, Instruction], None]:
+    def effect(machine: Machine, instruction: Instruction) -> None:
+        target, first, second = instruction.operands
+        result = machine.number(first) + sign * machine.number(second)
+        _write(machine, target, result)
+        if flags:
+            machine.flag = result
+
+    return effect
+
+
+def _branch(condition: Callable[[int], bool]) -> Callable[[Machine, Instruction], str | None]:
+    def effect(machine: Machine, instruction: Instruction) -> str | None:
+        assert machine.flag is not None
+        return _go(instruction) if condition(machine.flag) else None
+
+    return effect
+
+
+def _tbz(machine: Machine, instruction: Instruction) -> str | None:
+    register, bit, _ = instruction.operands
+    return None if machine.number(register) >> machine.number(bit) & 1 else _go(instruction)
+
+
+def _load(machine: Machine, instruction: Instruction) -> None:
+    """ldr and ldp: registers one after another in memory."""
+    *registers, place = instruction.operands
+    address = _address(machine, place)
+    for register in registers:
+        assert isinstance(register, Vec)
+        machine.set(register, machine.load(address, register.lanes))
+        address += register.lanes * machine.element
+
+
+def _store(machine: Machine, instruction: Instruction) -> None:
+    *registers, place = instruction.operands
+    address = _address(machine, place)
+    for register in registers:
+        assert isinstance(register, Vec)
+        machine.store(address, machine.get(register))
+        address += register.lanes * machine.element
+
+
+def _lanes(operands: Sequence[object]) -> list[Vec]:
+    return [operand for operand in operands if isinstance(operand, Vec)]
+
+
+def _load_structures(machine: Machine, instruction: Instruction) -> None:
+    """ld2: every second element to each register."""
+    vectors = _lanes(instruction.operands)
+    address = _address(machine, instruction.operands[-1])
+    values = machine.load(address, vectors[0].lanes * len(vectors))
+    for number, vector in enumerate(vectors):
+        machine.set(vector, values[number :: len(vectors)])
+
+
+def _store_structures(machine: Machine, instruction: Instruction) -> None:
+    vectors = _lanes(instruction.operands)
+    address = _address(machine, instruction.operands[-1])
+    columns = [machine.get(vector) for vector in vectors]
+    machine.store(address, [value for group in zip(*columns, strict=True) for value in group])
+
+
+def _load_lane(machine: Machine, instruction: Instruction) -> None:
+    """ld1 and ld2 to one lane; the others stay."""
+    vectors = _lanes(instruction.operands)
+    values = machine.load(_address(machine, instruction.operands[-1]), len(vectors))
+    for vector, value in zip(vectors, values, strict=True):
+        assert vector.lane is not None
+        old = list(machine.vectors[vector.reg])
+        old[vector.lane] = value
+        machine.vectors[vector.reg] = tuple(old)
+
+
+def _store_lane(machine: Machine, instruction: Instruction) -> None:
+    vectors = _lanes(instruction.operands)
+    values = [machine.vectors[vector.reg][vector.lane or 0] for vector in vectors]
+    machine.store(_address(machine, instruction.operands[-1]), values)
+
+
+def _load_repeat(machine: Machine, instruction: Instruction) -> None:
+    """ld1r and ld2r: one structure to every lane."""
+    vectors = _lanes(instruction.operands)
+    values = machine.load(_address(machine, instruction.operands[-1]), len(vectors))
+    for vector, value in zip(vectors, values, strict=True):
+        machine.set(vector, (value,) * vector.lanes)
+
+
+def _product(sign: int | None) -> Callable[[Machine, Instruction], None]:
+    def effect(machine: Machine, instruction: Instruction) -> None:
+        target, first, second = instruction.operands
+        products = [x * y for x, y in zip(machine.get(first), machine.get(second), strict=True)]
+        if sign is not None:
+            products = [c + sign * p for c, p in zip(machine.get(target), products, strict=True)]
+        machine.set(target, products)
+
+    return effect
+
+
+def _faddp(machine: Machine, instruction: Instruction) -> None:
+    target, first, second = instruction.operands
+    both = machine.get(first) + machine.get(second)
+    machine.set(target, [both[lane] + both[lane + 1] for lane in range(0, len(both), 2)])
+
+
+def _zip(high: bool, halves: bool) -> Callable[[Machine, Instruction], None]:
+    def effect(machine: Machine, instruction: Instruction) -> None:
+        target, first, second = instruction.operands
+        one, two = machine.whole(first), machine.whole(second)
+        half = len(one) // 2
+        one, two = (one[half:], two[half:]) if high else (one[:half], two[:half])
+        if halves:
+            machine.set(target, one + two)
+        else:
+            machine.set(target, [value for pair in zip(one, two, strict=True) for value in pair])
+
+    return effect
+
+
+LDR_X = Op("ldr    {0}, {1}", "wr", _ldr_x, "int load")
+LDP_X = Op("ldp    {0}, {1}, {2}", "wwr", _ldr_x, "int load")
+MOV = Op("mov    {0}, {1}", "wr", lambda m, i: _write(m, i.operands[0], m.number(i.operands[1])), "int")
+ADD = Op("add    {0}, {1}, {2}", "wrr", _add(1), "int")
+SUB = Op("sub    {0}, {1}, {2}", "wrr", _add(-1), "int")
+SUBS = Op("subs   {0}, {1}, {2}", "wrr", _add(-1, flags=True), "int")
+B = Op("b      {0}", "-", lambda m, i: _go(i), "branch")
+B_MI = Op("b.mi   {0}", "-", _branch(lambda result: result < 0), "branch")
+B_PL = Op("b.pl   {0}", "-", _branch(lambda result: result >= 0), "branch")
+TBZ = Op("tbz    {0}, {1}, {2}", "r--", _tbz, "branch")
+PRFM = Op("prfm   pstl1keep, {0}", "r", lambda m, i: None, "prefetch")
+
+LDR = Op("ldr    {0}, {1}", "wr", _load, "load")
+LDP = Op("ldp    {0}, {1}, {2}", "wwr", _load, "load")
+STR = Op("str    {0}, {1}", "rr", _store, "store")
+STP = Op("stp    {0}, {1}, {2}", "rrr", _store, "store")
+LD2 = Op("ld2    {{{0}, {1}}}, {2}", "wwr", _load_structures, "load")
+ST2 = Op("st2    {{{0}, {1}}}, {2}", "rrr", _store_structures, "store")
+LD2R = Op("ld2r   {{{0}, {1}}}, {2}", "wwr", _load_repeat, "load")
+
+FMUL = Op("fmul   {0}, {1}, {2}", "wrr", _product(None), "multiply")
+FMLA = Op("fmla   {0}, {1}, {2}", "mrr", _product(1), "fma")
+FMLS = Op("fmls   {0}, {1}, {2}", "mrr", _product(-1), "fma")
+
+
+def _lanewise(function: Callable[..., int]) -> Callable[[Machine, Instruction], None]:
+    def effect(machine: Machine, instruction: Instruction) -> None:
+        target, *sources = instruction.operands
+        machine.set(target, [function(*v) for v in zip(*(machine.get(source) for source in sources), strict=True)])
+
+    return effect
+
+
+FADD = Op("fadd   {0}, {1}, {2}", "wrr", _lanewise(lambda x, y: x + y), "simd")
+FNEG = Op("fneg   {0}, {1}", "wr", _lanewise(lambda x: -x), "simd")
+FADDP = Op("faddp  {0}, {1}, {2}", "wrr", _faddp, "simd")
+MOVI = Op("movi   {0}, #0", "w", lambda m, i: m.set(i.operands[0], (0,) * m.lanes), "simd")
+ZIP = {
+    "low": Op("zip1   {0}, {1}, {2}", "wrr", _zip(high=False, halves=False), "simd"),
+    "high": Op("zip2   {0}, {1}, {2}", "wrr", _zip(high=True, halves=False), "simd"),
+    "low2": Op("zip1   {0}, {1}, {2}", "wrr", _zip(high=False, halves=True), "simd"),
+    "high2": Op("zip2   {0}, {1}, {2}", "wrr", _zip(high=True, halves=True), "simd"),
+}
+
+
+def lane_load(count: int, lane: int) -> Op:
+    """ld1 or ld2 to one lane of `count` registers."""
+    return Op(f"ld{count}    {{{{{_names(count)}}}}}[{lane}], {{{count}}}", "m" * count + "r", _load_lane, "load")
+
+
+def lane_store(count: int, lane: int) -> Op:
+    """st1 or st2 of one lane of `count` registers."""
+    return Op(f"st{count}    {{{{{_names(count)}}}}}[{lane}], {{{count}}}", "r" * count + "r", _store_lane, "store")
+
+
+def _names(count: int) -> str:
+    return ", ".join(f"{{{number}}}" for number in range(count))

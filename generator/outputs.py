@@ -1,0 +1,90 @@
+"""The generated files on disk: are they what today's generator writes, and how are they cut into units to compile."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .compile import Digests, Unit, symbol_sizes, write_atomically
+
+KERNELS_PER_UNIT = 24
+"""Kernel files compiled by one start of the compiler."""
+
+_PACKAGE = Path(__file__).resolve().parent
+_RECORD = "generated.json"
+
+
+def inputs_digest(digests: Digests, options: Sequence[str] = ()) -> str:
+    """Return the digest of all that decides what is generated: generator, specs, templates and the options given."""
+    templates = _PACKAGE.parent / "templates"
+    files = [*_PACKAGE.rglob("*.py"), *_PACKAGE.rglob("*.yaml"), *templates.rglob("*.j2")]
+    return hashlib.sha256(f"{digests.of_files(files)} {list(options)}".encode()).hexdigest()
+
+
+def is_current(out: Path, inputs: str, digests: Digests) -> bool:
+    """Tell whether the files below `out` are, byte for byte, those that were generated from `inputs`."""
+    try:
+        known = json.loads((out / _RECORD).read_text())
+        files = {out / name: digest for name, digest in known["files"].items()}
+        complete = known["inputs"] == inputs and bool(read_manifest(out)["kernels"])
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return False
+    return complete and list(files) == _files(out) and all(digests.of(path) == digest for path, digest in files.items())
+
+
+def forget(out: Path) -> None:
+    """Note that the files below `out` are about to change."""
+    (out / _RECORD).unlink(missing_ok=True)
+
+
+def remember(out: Path, inputs: str) -> None:
+    """Note that the files below `out` are complete and come from `inputs`."""
+    digests = Digests()
+    files = {str(path.relative_to(out)): digests.of(path) for path in _files(out)}
+    write_atomically(out / _RECORD, json.dumps({"inputs": inputs, "files": files}, indent=0))
+
+
+def read_manifest(out: Path) -> dict[str, Any]:
+    """Return the manifest; one without kernels where there is none yet, or it was cut off."""
+    try:
+        found: dict[str, Any] = json.loads((out / "manifest.json").read_text())
+        return found
+    except (OSError, ValueError):
+        return {"arch": out.name, "kernels": []}
+
+
+def complete_manifest(out: Path, *, compiled: bool) -> None:
+    """Write into the manifest which kernels are in the compiled library, and how many bytes of code each is."""
+    sizes = symbol_sizes(out / "lib" / "libtilewright.so") if compiled else {}
+    manifest = read_manifest(out)
+    for kernel in manifest["kernels"]:
+        kernel["code_bytes"] = sizes.get(f"tw_{kernel['name']}")
+        kernel["compiled"] = kernel["code_bytes"] is not None
+    write_atomically(out / "manifest.json", json.dumps(manifest, indent=1) + "\n")
+
+
+def kernel_units(generated: Path, flags: dict[str, tuple[str, ...]]) -> list[Unit]:
+    """Return the units of every kernel file; those of one unit share ISA, type and mode, so that a change touches few.
+
+    Parameters
+    ----------
+    flags : dict
+        What each ISA adds to the compiler's flags.
+    """
+    groups: dict[tuple[str, str], list[Path]] = {}
+    for path in sorted(generated.glob("*/*.c")):
+        groups.setdefault((path.parent.name, "_".join(path.stem.split("_")[:3])), []).append(path)
+    units = []
+    for (isa, group), paths in groups.items():
+        for first in range(0, len(paths), KERNELS_PER_UNIT):
+            part = paths[first : first + KERNELS_PER_UNIT]
+            text = "".join(f"#include <{isa}/{path.name}>\n" for path in part)
+            units.append(Unit(f"{isa}-{group}-{first // KERNELS_PER_UNIT:03}", text, tuple(part), flags[isa]))
+    return units
+
+
+def _files(out: Path) -> list[Path]:
+    return sorted(path for path in (out / "generated").rglob("*.[ch]"))

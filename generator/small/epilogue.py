@@ -1,0 +1,195 @@
+"""The end of every kernel: from sums in registers to C in memory.
+
+    P = the sums;   if CONJ: P = conj(P);   if ALPHA: P = alpha P;   if BETA: P = P + beta C;   C = P
+
+Each step is one predicted branch on tw_args.flags, so alpha, beta and conjugation cost nothing in the k loop, and C is
+never read without BETA.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..ir import Instruction, Reg
+from ..isa.base import Column
+from ..registers import Pool
+from .tile import FLAG_ALPHA, FLAG_BETA, FLAG_CONJ, Program
+
+__all__ = ["write_c"]
+
+Accumulators = list[list[tuple[Reg, ...]]]
+
+
+def write_c(program: Program, accumulators: Accumulators, spare: Pool) -> None:
+    """Add the epilogue for ``accumulators[column][index]``, using the vector registers in `spare`."""
+    isa, tile = program.isa, program.tile
+    general = Pool(isa.general_registers)
+    flags, ldc = general.one("flags"), general.one("ldc")
+    program.section("P = alpha P")
+    program.add(isa.load_arguments([(ldc, "ldc"), (flags, "flags")]))
+    if isa.dtype.complex and isa.paired:
+        accumulators = _combine(program, accumulators, spare)
+    if isa.dtype.complex:
+        program.add(isa.jump_if_clear(flags, FLAG_CONJ, "alpha"))
+        program.add(_conjugate(program, accumulators, spare))
+        program.add(isa.label("alpha"))
+    program.add(isa.jump_if_clear(flags, FLAG_ALPHA, "beta"))
+    program.add(_scale(program, accumulators, spare))
+    program.add(isa.label("beta"), isa.jump_if_clear(flags, FLAG_BETA, "store"))
+    write = _write_transposed if tile.transposed else _write_direct
+    program.section("C = P + beta C")
+    write(program, accumulators, spare.clone(), general.clone(), ldc, add_old=True)
+    program.add(isa.jump("done"))
+    program.section("C = P")
+    program.add(isa.label("store"))
+    write(program, accumulators, spare.clone(), general.clone(), ldc, add_old=False)
+    program.add(isa.label("done"))
+
+
+def _combine(program: Program, accumulators: Accumulators, spare: Pool) -> Accumulators:
+    """re(s) v and im(s) v become s v."""
+    isa = program.isa
+    (pair,) = spare.take(1, "pair")
+    program.add(isa.load_scalar([pair], "pair", program.columns))
+    freed: list[Reg] = []
+    for number, column in enumerate(program.columns):
+        for first, second in accumulators[number]:
+            program.add(isa.combine(first, second, pair, column))
+            freed.append(second)
+    spare.give_back([pair, *freed])
+    return [[(first,) for first, _ in column] for column in accumulators]
+
+
+def _conjugate(program: Program, accumulators: Accumulators, spare: Pool) -> list[Instruction]:
+    isa = program.isa
+    code: list[Instruction] = []
+    signs = None
+    if isa.paired:
+        (signs,) = spare.take(1, "signs")
+        code += isa.load_scalar([signs], "flip", program.columns)
+    for number, column in enumerate(program.columns):
+        for parts in accumulators[number]:
+            code += isa.flip(parts[0], signs, column) if signs else isa.negate(parts[1], column)
+    if signs:
+        spare.give_back([signs])
+    return code
+
+
+def _scale(program: Program, accumulators: Accumulators, spare: Pool) -> list[Instruction]:
+    isa = program.isa
+    alpha = spare.take(isa.dtype.reals, "alpha")
+    code = isa.load_scalar(alpha, "alpha", program.columns)
+    temporary = spare.one("scratch") if isa.dtype.complex else None
+    for number, column in enumerate(program.columns):
+        for parts in accumulators[number]:
+            code += _multiply(program, parts, alpha, temporary, column)
+    spare.give_back([*alpha, *([temporary] if temporary else [])])
+    return code
+
+
+def _multiply(
+    program: Program, parts: tuple[Reg, ...], factor: Sequence[Reg], temporary: Reg | None, column: Column
+) -> list[Instruction]:
+    """parts *= factor."""
+    isa = program.isa
+    if temporary is None:
+        return isa.multiply(parts[0], parts[0], isa.scalar_factor(factor[0]), column)
+    if isa.paired:
+        return isa.scale_pairs(parts[0], factor, temporary, column)
+    real, imaginary = (isa.scalar_factor(register) for register in factor)
+    cr, ci = parts
+    code = isa.multiply(temporary, cr, imaginary, column)
+    code += isa.multiply(cr, cr, real, column) + isa.multiply_add(cr, ci, imaginary, column, subtract=True)
+    return code + isa.multiply(ci, ci, real, column) + isa.add_register(ci, temporary, column)
+
+
+class _OldC:
+    """Registers for beta and old values of C, and P += beta C."""
+
+    def __init__(self, program: Program, pool: Pool, columns: int) -> None:
+        isa = program.isa
+        self.isa = isa
+        self.beta = pool.take(isa.dtype.reals, "beta")
+        self.scratch = pool.one("scratch") if isa.dtype.complex and isa.paired else None
+        parts = isa.parts_per_column
+        room = max(1, min(columns, (len(pool.free) - isa.transposed_rows) // parts))
+        taken = pool.take(room * parts, "old C", adjacent=parts)
+        self.registers = [tuple(taken[number * parts :][:parts]) for number in range(room)]
+
+    def load_beta(self, columns: Sequence[Column]) -> list[Instruction]:
+        """Repeat beta over its registers."""
+        return self.isa.load_scalar(self.beta, "beta", columns)
+
+    def add(self, parts: tuple[Reg, ...], old: tuple[Reg, ...], column: Column) -> list[Instruction]:
+        """parts += beta * old."""
+        isa = self.isa
+        if self.scratch is not None:
+            return isa.scale_pairs(old[0], self.beta, self.scratch, column) + isa.add_register(
+                parts[0], old[0], column
+            )
+        if not isa.dtype.complex:
+            return isa.multiply_add(parts[0], old[0], isa.scalar_factor(self.beta[0]), column)
+        real, imaginary = (isa.scalar_factor(register) for register in self.beta)
+        code = isa.multiply_add(parts[0], old[0], real, column) + isa.multiply_add(parts[1], old[0], imaginary, column)
+        code += isa.multiply_add(parts[0], old[1], imaginary, column, subtract=True)
+        return code + isa.multiply_add(parts[1], old[1], real, column)
+
+
+def _write_direct(
+    program: Program, accumulators: Accumulators, pool: Pool, general: Pool, ldc: Reg, add_old: bool
+) -> None:
+    """Vectors run along m: each column of C is a column of registers."""
+    isa, columns = program.isa, program.columns
+    old = _OldC(program, pool, len(columns)) if add_old else None
+    walker = isa.c_walker(general, isa.c, ldc, columns, add_old)
+    program.add(walker.setup(), old.load_beta(columns) if old else [])
+    for index in range(program.tile.nr):
+        parts = [accumulators[number][index] for number in range(len(columns))]
+        if old:
+            for start in range(0, len(columns), len(old.registers)):
+                batch = list(range(start, min(start + len(old.registers), len(columns))))
+                program.add(walker.load(batch, old.registers[: len(batch)]))
+                for number, values in zip(batch, old.registers, strict=False):
+                    program.add(old.add(parts[number], values, columns[number]))
+        program.add(walker.store(parts), walker.next() if index + 1 < program.tile.nr else [])
+
+
+def _write_transposed(
+    program: Program, accumulators: Accumulators, pool: Pool, general: Pool, ldc: Reg, add_old: bool
+) -> None:
+    """Vectors run along n: blocks of registers are turned round, then each holds a piece of a column of C."""
+    isa, tile = program.isa, program.tile
+    block = isa.transposed_rows
+    old = _OldC(program, pool, 1) if add_old else None
+    program.add(old.load_beta([isa.piece(block)]) if old else [])
+    for start in range(0, tile.mr, block):
+        rows = min(block, tile.mr - start)
+        piece = isa.piece(rows)
+        registers = general.clone()
+        place = registers.one("C block")
+        program.add(isa.copy(place, isa.c), isa.add(place, start * isa.dtype.bytes) if start else [])
+        walker = isa.c_walker(registers, place, ldc, [piece], add_old)
+        program.add(walker.setup())
+        end = f"{'old' if add_old else 'new'}{start}"
+        for number, column in enumerate(program.columns):
+            group = accumulators[number][start : start + rows]
+            turned = []
+            for part in range(len(group[0])):
+                code, result = isa.transpose([parts[part] for parts in group], pool, column)
+                program.add(code)
+                turned.append(result)
+            for position in range(column.span):
+                if column.masked and position:
+                    program.add(isa.jump_if_dead(position, end))
+                extracted = [isa.extract(result, position, pool) for result in turned]
+                parts = tuple(register for _, register in extracted)
+                for code, _ in extracted:
+                    program.add(code)
+                if old:
+                    program.add(walker.load([0], old.registers), old.add(parts, old.registers[0], piece))
+                last = position + 1 == column.span and number + 1 == len(program.columns)
+                program.add(walker.store([parts]), [] if last else walker.next())
+                pool.give_back([register for register in parts if register not in sum(turned, [])])
+            pool.give_back(sum(turned, []))
+        if program.columns[-1].masked:
+            program.add(isa.label(end))

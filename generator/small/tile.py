@@ -1,0 +1,103 @@
+"""What a kernel of the small family is asked to do, and the program that does it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ..dtypes import Mode
+from ..ir import Instruction, Reg
+from ..isa.base import Column, Isa
+from ..registers import Pool
+
+__all__ = ["FLAG_ALPHA", "FLAG_BETA", "FLAG_CONJ", "Program", "Tile"]
+
+FLAG_ALPHA, FLAG_BETA, FLAG_CONJ = 0, 1, 2
+"""Bits of tw_args.flags."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One kernel's work: which tile of C, in which mode, and how to go about it.
+
+    Parameters
+    ----------
+    mode : Mode
+    mr, nr : int
+        Rows and columns of C.
+    form : {"outer", "dot"}
+        Outer products of vectors and elements, or dot products with vectors along k.
+    transposed : bool
+        Vectors run along n: C is summed transposed and turned round when it is stored.
+    widths : str
+        The vector columns, where the ISA leaves a choice ("zzm").
+    unroll : int
+        k steps in a turn of the loop, a power of two.
+    pipeline : bool
+        Load for the next turn while this one computes.
+    sets : int
+        Register sets of the vector operand; two make ping-pong.
+    interleave : {"even", "front", "none"}
+    prefetch : bool
+        Touch C before the loop.
+    """
+
+    mode: Mode
+    mr: int
+    nr: int
+    form: str = "outer"
+    transposed: bool = False
+    widths: str = ""
+    unroll: int = 4
+    pipeline: bool = False
+    sets: int = 2
+    interleave: str = "even"
+    prefetch: bool = False
+
+    @property
+    def vector_size(self) -> int:
+        """Elements along the vector dimension."""
+        return self.nr if self.transposed else self.mr
+
+    @property
+    def scalar_size(self) -> int:
+        """Elements along the other dimension."""
+        return self.mr if self.transposed else self.nr
+
+
+@dataclass(slots=True)
+class Program:
+    """A kernel as instructions, with what its header tells.
+
+    `sections` are titles by the position of the instruction they stand before.
+    """
+
+    isa: Isa
+    tile: Tile
+    columns: Sequence[Column]
+    vectors: Pool
+    general: Pool
+    code: list[Instruction] = field(default_factory=list)
+    sections: dict[int, str] = field(default_factory=dict)
+    loop: tuple[int, int] = (0, 0)
+
+    def section(self, title: str) -> None:
+        """Everything added from here on belongs to a section of this name."""
+        self.sections[len(self.code)] = title
+
+    def add(self, *parts: Sequence[Instruction]) -> None:
+        """Append instructions."""
+        for part in parts:
+            self.code.extend(part)
+
+    def per_turn(self) -> dict[str, int]:
+        """How many instructions of each kind a turn of the loop has."""
+        counts: dict[str, int] = {}
+        for instruction in self.code[slice(*self.loop)]:
+            if instruction.op.kind != "label":
+                counts[instruction.op.kind] = counts.get(instruction.op.kind, 0) + 1
+        return counts
+
+    def named(self) -> tuple[Reg, Reg, Reg, Reg]:
+        """The four parameters' registers."""
+        return self.isa.a, self.isa.b, self.isa.c, self.isa.args

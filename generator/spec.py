@@ -1,0 +1,189 @@
+"""Specs: YAML files that say which kernels exist, read with the line of every value so that errors can point at it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .dtypes import DTYPES, MODES
+from .small.tile import Tile
+
+__all__ = ["SPEC_FOLDER", "Entry", "SpecError", "read_spec"]
+
+SPEC_FOLDER = Path(__file__).parent / "specs"
+
+_OPTIONS: dict[str, type | tuple[str, ...]] = {
+    "form": ("outer", "dot"),
+    "transposed": bool,
+    "unroll": int,
+    "pipeline": bool,
+    "sets": int,
+    "interleave": ("even", "front", "none"),
+    "prefetch": bool,
+}
+
+
+class SpecError(ValueError):
+    """A spec that cannot be used; the message begins with file and line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One kernel that a spec asks for, and the line that asks for it."""
+
+    isa: str
+    family: str
+    letter: str
+    tile: Tile
+    where: str
+
+
+class _Located(dict[str, Any]):
+    """A mapping that knows the line of each key."""
+
+    lines: dict[Any, int]
+    line: int
+
+
+def read_spec(path: Path) -> list[Entry]:
+    """All kernels a spec file asks for.
+
+    Raises
+    ------
+    SpecError
+        For anything that is not as it should be: "specs/neon.yaml:14: ...".
+    """
+    return list(_Reader(path).entries())
+
+
+class _Reader:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.label = f"{path.parent.name}/{path.name}"
+        try:
+            node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        except yaml.MarkedYAMLError as error:
+            line = error.problem_mark.line + 1 if error.problem_mark else 1
+            raise SpecError(f"{self.label}:{line}: not YAML: {error.problem}") from error
+        self.root = self._value(node)
+        if not isinstance(self.root, _Located):
+            raise SpecError(f"{self.label}:1: a spec is a mapping with schema, isa, family and tiles")
+
+    def entries(self) -> Iterator[Entry]:
+        root = self.root
+        self._keys(root, {"schema", "isa", "family", "defaults", "tiles"}, required={"schema", "isa", "family", "tiles"})
+        if root["schema"] != 1:
+            self._fail(root, "schema", f"schema {root['schema']!r} is unknown; this generator reads 1")
+        if root["family"] != "small":
+            self._fail(root, "family", f"family {root['family']!r} is unknown; there is small")
+        defaults = root.get("defaults") or _located({}, root.line)
+        options = self._options(defaults)
+        tiles = self._mapping(root, "tiles")
+        for letter, rows in tiles.items():
+            if letter not in DTYPES:
+                self._fail(tiles, letter, f"type {letter!r} is none of {', '.join(DTYPES)}")
+            if not isinstance(rows, list):
+                self._fail(tiles, letter, f"{letter} needs a list of {{modes, tiles}}")
+            for row in rows:
+                if not isinstance(row, _Located):
+                    self._fail(tiles, letter, f"{row!r} is no mapping with modes and tiles")
+                yield from self._row(row, letter, options)
+
+    def _row(self, row: _Located, letter: str, defaults: dict[str, Any]) -> Iterator[Entry]:
+        self._keys(row, {"modes", "tiles", "rows", "columns", *_OPTIONS}, required={"modes"})
+        options = {**defaults, **self._options(row)}
+        given = [key for key in ("tiles", "rows", "columns") if key in row]
+        if len(given) != 1:
+            self._fail(row, "modes", "give one of tiles, rows (exact rows of C) and columns (vector columns), not more or less")
+        for mode in row["modes"]:
+            if mode not in MODES:
+                self._fail(row, "modes", f"mode {mode!r} is none of {', '.join(MODES)}")
+            if mode in ("nc", "cn", "tc") and not DTYPES[letter].complex:
+                self._fail(row, "modes", f"mode {mode} conjugates, type {letter} is real")
+        table = self._mapping(row, given[0])
+        for first, limit in table.items():
+            sizes = limit if isinstance(limit, list) else range(1, limit + 1) if isinstance(limit, int) else None
+            if sizes is None or not all(isinstance(size, int) and size > 0 for size in sizes):
+                self._fail(table, first, f"{first}: {limit!r} is neither a largest size nor a list of sizes")
+            where = f"{self.label}:{table.lines[first]}"
+            for mode in row["modes"]:
+                for size in sizes or ():
+                    yield Entry(
+                        self.root["isa"],
+                        self.root["family"],
+                        letter,
+                        self._tile(table, mode, given[0], first, size, options),
+                        where,
+                    )
+
+    def _tile(self, table: _Located, mode: str, kind: str, first: Any, size: int, options: dict[str, Any]) -> Tile:
+        transposed = bool(options.get("transposed"))
+        if kind == "columns":
+            if not isinstance(first, str):
+                self._fail(table, first, f"{first!r} is no list of vector columns such as zzm")
+            return Tile(MODES[mode], *((size, 0) if transposed else (0, size)), widths=first, **options)
+        if not isinstance(first, int) or first < 1:
+            self._fail(table, first, f"{first!r} is no size")
+        rows, columns = (size, first) if transposed and kind == "tiles" else (first, size)
+        return Tile(MODES[mode], rows, columns, **options)
+
+    def _options(self, mapping: _Located) -> dict[str, Any]:
+        found = {}
+        for key, kind in _OPTIONS.items():
+            if key not in mapping:
+                continue
+            value = mapping[key]
+            if isinstance(kind, tuple):
+                if value not in kind:
+                    self._fail(mapping, key, f"{key} {value!r} is none of {', '.join(kind)}")
+            elif type(value) is not kind:
+                self._fail(mapping, key, f"{key} must be {kind.__name__}, not {value!r}")
+            if key == "unroll" and (value < 1 or value & (value - 1)):
+                self._fail(mapping, key, f"unroll {value} is no power of two")
+            if key == "sets" and value not in (1, 2):
+                self._fail(mapping, key, f"sets {value} is neither 1 nor 2")
+            found[key] = value
+        return found
+
+    def _keys(self, mapping: _Located, allowed: set[str], required: set[str]) -> None:
+        for key in mapping:
+            if key not in allowed:
+                self._fail(mapping, key, f"unknown key {key!r}; known are {', '.join(sorted(allowed))}")
+        for key in sorted(required - set(mapping)):
+            raise SpecError(f"{self.label}:{mapping.line}: {key} is missing")
+
+    def _mapping(self, mapping: _Located, key: str) -> _Located:
+        value = mapping[key]
+        if not isinstance(value, _Located):
+            self._fail(mapping, key, f"{key} must be a mapping, not {value!r}")
+        return value
+
+    def _fail(self, mapping: _Located, key: Any, message: str) -> None:
+        raise SpecError(f"{self.label}:{mapping.lines.get(key, mapping.line)}: {message}")
+
+    def _value(self, node: Any) -> Any:
+        if isinstance(node, yaml.MappingNode):
+            result = _located({}, node.start_mark.line + 1)
+            for key_node, value_node in node.value:
+                key = self._value(key_node)
+                line = key_node.start_mark.line + 1
+                if not isinstance(key, (str, int)):
+                    raise SpecError(f"{self.label}:{line}: {key!r} cannot be a key")
+                if key in result:
+                    raise SpecError(f"{self.label}:{line}: {key!r} stands twice")
+                result[key] = self._value(value_node)
+                result.lines[key] = line
+            return result
+        if isinstance(node, yaml.SequenceNode):
+            return [self._value(item) for item in node.value]
+        return yaml.SafeLoader("").construct_object(node) if node is not None else None
+
+
+def _located(values: dict[str, Any], line: int) -> _Located:
+    result = _Located(values)
+    result.lines, result.line = {}, line
+    return result
