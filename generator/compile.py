@@ -197,7 +197,7 @@ class temporary_beside:  # noqa: N801  (reads as a function where it is used)
 
 def remove_temporaries(folder: Path) -> None:
     """Delete what a killed build left half-written; only while holding the build's lock."""
-    for path in folder.rglob(".*.tmp"):
+    for path in folder.rglob("*.tmp"):
         path.unlink(missing_ok=True)
 
 
@@ -278,8 +278,8 @@ def _publish(temporary: Path, output: Path, record: Path, key: str) -> None:
 def _compile(compiler: Compiler, unit: Unit, output: Path, common: Sequence[str], key: str) -> None:
     source = output.with_suffix(".c")
     write_atomically(source, unit.text)
-    with temporary_beside(output) as temporary:
-        _run([*compiler.command, *common, *unit.flags, "-c", str(source), "-o", str(temporary)])
+    with temporary_beside(output) as temporary:  # compiled where it lies: objects then name no folder of this machine
+        _run([*compiler.command, *common, *unit.flags, "-c", source.name, "-o", temporary.name], cwd=output.parent)
         _publish(temporary, output, output.with_suffix(".key"), key)
 
 
@@ -311,8 +311,8 @@ def link(
     return True
 
 
-def _run(command: Sequence[str]) -> None:
-    ran = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+def _run(command: Sequence[str], cwd: Path | None = None) -> None:
+    ran = subprocess.run(command, cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if ran.returncode:
         words = (ran.stderr or ran.stdout).strip().splitlines()
         left_out = [f"... {len(words) - 30} more lines"] if len(words) > 30 else []

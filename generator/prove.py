@@ -117,11 +117,13 @@ def _cases(kernel: Kernel) -> Iterator[Case]:
     pairs = [False, True] if kernel.isa.paired and kernel.dtype.complex else [False]
     for k in range(longest + 1):
         yield Case(k, 0, size, False)
+    for conjugated in pairs:
+        for flags in range(8 if kernel.dtype.complex else 4):
+            for k in (0, turn + 1):
+                yield Case(k, flags, size, conjugated)
     for live in sizes:
-        for conjugated in pairs:
-            for flags in range(8 if kernel.dtype.complex else 4):
-                for k in (0, turn + 1) if live == size else (turn + 1,):
-                    yield Case(k, flags, live, conjugated)
+        for flags in (0, FLAGS["BETA"][0]):
+            yield Case(turn + 1, flags, live, False)
 
 
 def _run(kernel: Kernel, case: Case) -> None:

@@ -141,10 +141,11 @@ def _lines(kernel: Kernel) -> list[dict[str, str]]:
     """Instructions with their comments, and titles of sections."""
     lines = []
     program = kernel.program
+    width = max(map(len, kernel.listing)) + 1
     for position, (instruction, text) in enumerate(zip(program.code, kernel.listing, strict=True)):
         if position in program.sections:
             lines.append({"title": program.sections[position], "text": "", "comment": ""})
-        lines.append({"title": "", "text": text, "comment": instruction.comment})
+        lines.append({"title": "", "text": text.ljust(width), "comment": instruction.comment})
     return lines
 
 

@@ -362,8 +362,11 @@ class Isa(ABC):
         """
         raise self._lacks("transposed tiles")
 
-    def extract(self, columns: Sequence[Reg], position: int, pool: Pool) -> tuple[Code, Reg]:
-        """The register whose low 128 bits hold column `position` of a transposed block."""
+    def extract(self, columns: Sequence[Reg], position: int, pool: Pool, keep: bool) -> tuple[Code, Reg]:
+        """The register whose low 128 bits hold column `position` of a transposed block.
+
+        With `keep` it is going to be written to, and what lies above must outlive that.
+        """
         raise self._lacks("transposed tiles")
 
     def jump_if_dead(self, position: int, label: str) -> Code:

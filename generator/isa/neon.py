@@ -246,7 +246,7 @@ class Neon(Isa):
     def transpose(self, rows: Sequence[Reg], pool: Pool, column: Column) -> tuple[Code, list[Reg]]:
         return turn(rows, self.transposed_rows, pool, self.interleave)
 
-    def extract(self, columns: Sequence[Reg], position: int, pool: Pool) -> tuple[Code, Reg]:
+    def extract(self, columns: Sequence[Reg], position: int, pool: Pool, keep: bool) -> tuple[Code, Reg]:
         return [], columns[position]
 
 

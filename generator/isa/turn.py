@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from ..ir import Instruction, Reg
 from ..registers import Pool
 
-__all__ = ["turn"]
+__all__ = ["Interleave", "turn"]
 
 Interleave = Callable[[str, Reg, Reg, Reg], Instruction]
 

@@ -36,7 +36,7 @@ class _Dot:
     def __init__(self, isa: Isa, tile: Tile, sets: int) -> None:
         self.isa, self.tile = isa, tile
         columns = isa.columns(tile.mr, tile.widths)
-        self.vectors = Pool(isa.vector_file)
+        self.vectors = Pool([register for register in isa.vector_file if register not in isa.kept(columns)])
         general = Pool(isa.general_registers)
         self.program = Program(isa, tile, columns, self.vectors, general)
         self.k, lda, ldb = general.one("k"), general.one("lda"), general.one("ldb")

@@ -181,7 +181,7 @@ def _write_transposed(
             for position in range(column.span):
                 if column.masked and position:
                     program.add(isa.jump_if_dead(position, end))
-                extracted = [isa.extract(result, position, pool) for result in turned]
+                extracted = [isa.extract(result, position, pool, keep=add_old) for result in turned]
                 parts = tuple(register for _, register in extracted)
                 for code, _ in extracted:
                     program.add(code)

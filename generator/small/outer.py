@@ -45,7 +45,7 @@ class _Outer:
     def __init__(self, isa: Isa, tile: Tile, sets: tuple[int, int]) -> None:
         self.isa, self.tile = isa, tile
         columns = isa.columns(tile.vector_size, tile.widths)
-        vectors = Pool(isa.vector_file)
+        vectors = Pool([register for register in isa.vector_file if register not in isa.kept(columns)])
         general = Pool(isa.general_registers)
         self.program = Program(isa, tile, columns, vectors, general)
         parts = isa.parts_per_accumulator

@@ -1,0 +1,417 @@
+"""What AVX-512 and AVX2 share: walking addresses by index registers, tiles made of vector columns of several widths.
+
+The four parameters stay where the calling convention puts them (rdi, rsi, rdx, rcx), so a kernel moves no register
+before it starts.  Complex numbers are kept interleaved; re(s) v and im(s) v are summed apart and combined once.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar
+
+from ..abi import offset
+from ..ir import Imm, Instruction, Mem, Op, Reg, Target, Vec
+from ..registers import Pool
+from . import x86_ops as op
+from .base import Code, Column, CWalker, Isa, ScalarOperand, VectorOperand
+from .turn import Interleave, turn
+from .x86_operands import ColumnsOfC, LineScalars, SideScalars, TurnedVectors, Vectors
+
+if TYPE_CHECKING:
+    from ..small.tile import Tile
+
+__all__ = ["X86"]
+
+_NAMES = ("rax", "r8", "r9", "r10", "r11", "rbx", "r12", "r13", "r14", "r15")
+_WORDS = {"rax": "eax", "rbx": "ebx", **{f"r{n}": f"r{n}d" for n in range(8, 16)}}
+_PARAMETERS = {"a": ("D", "rdi"), "b": ("S", "rsi"), "c": ("d", "rdx"), "args": ("c", "rcx")}
+BYTES = {"x": 16, "y": 32, "z": 64}
+
+
+class X86(Isa):
+    """AVX and up."""
+
+    arch = "x86_64"
+    template = "asm/gemm.c.j2"
+    paired = True
+    masks = True
+    widths: ClassVar[str]
+    """Widths of vector columns there are, widest first."""
+    evex: ClassVar[bool] = False
+    """AVX-512's encoding: sixteen more registers, and factors broadcast from memory inside a multiplication."""
+    most_steps: ClassVar[int] = 4
+    """k steps that addressing reaches without an addition."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ops = op.float_ops(self.dtype.real_bytes)
+
+    # Shape
+
+    def width_lanes(self, width: str) -> int:
+        """Reals in a register of a width."""
+        return BYTES[width] // self.dtype.real_bytes
+
+    def width_span(self, width: str) -> int:
+        """Elements in a register of a width."""
+        return BYTES[width] // self.dtype.bytes
+
+    @property
+    def general_registers(self) -> Sequence[Reg]:
+        return [Reg("x", number) for number in range(len(_NAMES))]
+
+    def sized(self, tile: Tile) -> Tile:
+        if not tile.widths:
+            return tile
+        size = sum(self.width_span(width) for width in tile.widths.rstrip("m"))
+        return replace(tile, nr=size) if tile.transposed else replace(tile, mr=size)
+
+    def columns(self, size: int, widths: str) -> list[Column]:
+        names = widths.rstrip("m") or self._cut(size)
+        columns = []
+        first = 0
+        for number, width in enumerate(names):
+            span = min(self.width_span(width), size - first)
+            columns.append(Column(first, span, width, widths.endswith("m") and number == len(names) - 1))
+            first += span
+        return columns
+
+    def _cut(self, size: int) -> str:
+        """Widest columns first; what is left goes into the narrowest that holds it."""
+        widest = self.width_span(self.widths[0])
+        names = self.widths[0] * (size // widest)
+        rest = size % widest
+        if rest:
+            names += next(width for width in reversed(self.widths) if self.width_span(width) >= rest)
+        return names
+
+    def partial(self, column: Column) -> bool:
+        """Whether a column is shorter than its register, by a number known here."""
+        return not column.masked and column.span < self.width_span(column.width)
+
+    # Text
+
+    def show_register(self, register: Reg) -> str:
+        if register.name:
+            return _PARAMETERS[register.name][1]
+        if register.file == "x":
+            return _NAMES[register.number]
+        return f"{'k' if register.file == 'k' else 'xmm'}{register.number}"
+
+    def constraint(self, parameter: Reg) -> str:
+        return _PARAMETERS[parameter.name][0]
+
+    def show(self, instruction: Instruction) -> str:
+        words = [_Word(self._show(operand), operand) for operand in instruction.operands]
+        if instruction.mask is not None:
+            mask = f"%{{%%{self.show_register(instruction.mask)}%}}"
+            words[0] = _Word(words[0] + mask + ("%{z%}" if instruction.zeroing else ""), instruction.operands[0])
+        return instruction.op.text.format(*words)
+
+    def _show(self, operand: object) -> str:
+        match operand:
+            case Reg(name=name) if name:
+                return f"%[{name}]"
+            case Reg():
+                return f"%%{self.show_register(operand)}"
+            case Vec(reg=reg, view=view):
+                return f"%%{view}mm{reg.number}"
+            case Imm(value=value):
+                return f"${value}"
+            case Target(label=label):
+                return f".L{label}%="
+            case Mem(base=base, index=index, scale=scale, disp=disp, broadcast=broadcast, lanes=lanes):
+                inside = self._show(base) + (f", {self._show(index)}, {scale}" if index else "")
+                repeated = f"%{{1to{lanes}%}}" if broadcast else ""
+                return f"{disp or ''}({inside}){repeated}"
+        raise TypeError(operand)
+
+    # Addresses and control
+
+    def load_arguments(self, wanted: Sequence[tuple[Reg, str]]) -> Code:
+        return [
+            Instruction(op.MOV_LOAD, (register, Mem(self.args, 1, disp=offset(field))), field)
+            for register, field in wanted
+        ]
+
+    def copy(self, register: Reg, source: Reg) -> Code:
+        return [Instruction(op.MOV, (register, source))]
+
+    def add(self, register: Reg, other: Reg | int) -> Code:
+        return [Instruction(op.ADD, (register, other if isinstance(other, Reg) else Imm(other)))]
+
+    def lea(self, register: Reg, base: Reg, index: Reg, scale: int) -> Code:
+        """register = base + index * scale."""
+        return [Instruction(op.LEA, (register, Mem(base, 1, index=index, scale=scale)))]
+
+    def jump(self, label: str) -> Code:
+        return [Instruction(op.JMP, (Target(label),))]
+
+    def jump_if_clear(self, register: Reg, bit: int, label: str) -> Code:
+        return [Instruction(op.TESTL, (register, Imm(1 << bit))), Instruction(op.JZ, (Target(label),))]
+
+    def jump_if_dead(self, position: int, label: str) -> Code:
+        place = Mem(self.args, 1, disp=offset("mask"))
+        return [
+            Instruction(op.BTL, (place, Imm(position * self.dtype.reals))),
+            Instruction(op.JNC, (Target(label),)),
+        ]
+
+    def count_down(self, register: Reg, amount: int, label: str, negative: bool) -> Code:
+        jump = op.JS if negative else op.JNS
+        return [Instruction(op.SUB, (register, Imm(amount))), Instruction(jump, (Target(label),))]
+
+    def prefetch(self, place: Reg) -> Code:
+        return [Instruction(op.PREFETCH, (Mem(place, 1),))]
+
+    def finish(self) -> Code:
+        return [Instruction(op.VZEROUPPER, ())]
+
+    # Arithmetic
+
+    def view(self, register: Reg, width: str) -> Vec:
+        """A register seen at a width."""
+        return Vec(register, width, self.width_lanes(width))
+
+    def narrow(self, vector: Vec, width: str) -> Vec:
+        """The same register at another width."""
+        return self.view(vector.reg, width)
+
+    def factor_at(self, factor: object, column: Column) -> Vec | Mem:
+        """A factor at a column's width."""
+        if isinstance(factor, Mem):
+            return replace(factor, lanes=self.width_lanes(column.width))
+        assert isinstance(factor, Vec)
+        return self.narrow(factor, column.width)
+
+    def _apply(self, operation: Op, column: Column, *registers: Reg) -> Instruction:
+        return Instruction(operation, tuple(self.view(register, column.width) for register in registers))
+
+    def zero(self, register: Reg) -> Code:
+        return [Instruction(self.ops.zero, (self.view(register, "x"),))]
+
+    def multiply(self, target: Reg, vector: Reg, factor: object, column: Column) -> Code:
+        views = self.view(target, column.width), self.view(vector, column.width), self.factor_at(factor, column)
+        return [Instruction(self.ops.multiply, views)]
+
+    def multiply_add(self, target: Reg, vector: Reg, factor: object, column: Column, subtract: bool = False) -> Code:
+        views = self.view(target, column.width), self.view(vector, column.width), self.factor_at(factor, column)
+        return [Instruction(self.ops.multiply_subtract if subtract else self.ops.multiply_add, views)]
+
+    def negate(self, register: Reg, column: Column) -> Code:
+        raise self._lacks("split complex columns")
+
+    def add_register(self, target: Reg, source: Reg, column: Column) -> Code:
+        return [self._apply(self.ops.add, column, target, target, source)]
+
+    def combine(self, first: Reg, second: Reg, pair: Reg, column: Column) -> Code:
+        return [
+            self._apply(self.ops.swap, column, second, second),
+            self._apply(self.ops.multiply_add, column, first, second, pair),
+        ]
+
+    def flip(self, register: Reg, signs: Reg, column: Column) -> Code:
+        return [self._apply(self.ops.multiply, column, register, register, signs)]
+
+    def scale_pairs(self, register: Reg, factor: Sequence[Reg], temporary: Reg, column: Column) -> Code:
+        real, imaginary = factor
+        return [
+            self._apply(self.ops.swap, column, temporary, register),
+            self._apply(self.ops.multiply, column, temporary, temporary, imaginary),
+            self._apply(self.ops.multiply_add_subtract, column, register, real, temporary),
+        ]
+
+    def load_scalar(self, registers: Sequence[Reg], field: str, columns: Sequence[Column]) -> Code:
+        width = max((column.width for column in columns), key=BYTES.__getitem__)
+        pair = field in ("pair", "flip")
+        if pair:
+            operation = self.ops.repeat_pair_in_x if width == "x" else self.repeat_pair(width)
+        else:
+            operation = self.ops.repeat_in_x if width == "x" else self.ops.repeat
+        return [
+            Instruction(
+                operation,
+                (
+                    self.view(register, width),
+                    Mem(self.args, 2 if pair else 1, disp=offset(field) + part * self.dtype.real_bytes),
+                ),
+            )
+            for part, register in enumerate(registers)
+        ]
+
+    def repeat_pair(self, width: str) -> Op:
+        """Broadcast of two reals to a wide register."""
+        if self.dtype.real_bytes == 4:
+            return self.ops.repeat_pair
+        words = {"y": "128", "z": "64x2"}
+        return replace(self.ops.repeat_pair, text=f"vbroadcastf{words[width]} {{1}}, {{0}}")
+
+    def scalar_factor(self, register: Reg) -> object:
+        return self.view(register, self.widths[0])
+
+    # Whole and partial columns in memory
+
+    def load_column(self, register: Reg, column: Column, place: Mem) -> Code:
+        """A column of the vector operand or of C."""
+        if column.masked:
+            return self.masked_load(register, column, place)
+        if not self.partial(column):
+            return [Instruction(self.ops.load, (self.view(register, column.width), self._at(place, column.width)))]
+        return self.load_blocks(register, column.width, column.span * self.dtype.reals, place, self.scratch)
+
+    def store_column(self, register: Reg, column: Column, place: Mem) -> Code:
+        """A column of C."""
+        if column.masked:
+            return self.masked_store(register, column, place)
+        if not self.partial(column):
+            return [Instruction(self.ops.store, (self._at(place, column.width), self.view(register, column.width)))]
+        code: Code = []
+        block = self.width_lanes("x")
+        for number, start in enumerate(range(0, column.span * self.dtype.reals, block)):
+            count = min(block, column.span * self.dtype.reals - start)
+            source = register
+            if number:
+                code += self.extract_block(self.scratch, register, number, column.width)
+                source = self.scratch
+            code += self.store_reals(source, count, replace(place, disp=place.disp + number * 16))
+        return code
+
+    def load_blocks(self, register: Reg, width: str, reals: int, place: Mem, scratch: Reg) -> Code:
+        """Fewer reals than a register holds, 128 bits at a time."""
+        code: Code = []
+        block = self.width_lanes("x")
+        for number, start in enumerate(range(0, reals, block)):
+            count = min(block, reals - start)
+            code += self.load_block(register, width, number, count, replace(place, disp=place.disp + number * 16), scratch)
+        return code
+
+    def load_block(self, register: Reg, width: str, number: int, count: int, place: Mem, scratch: Reg) -> Code:
+        """`count` reals into 128-bit block `number`; block 0 clears the blocks above."""
+        if not number:
+            return self.load_reals(register, count, place)
+        insert = self.ops.insert_wide if self.evex else self.ops.insert
+        whole = self.view(register, width)
+        if count == self.width_lanes("x"):
+            return [Instruction(insert, (whole, Imm(number), self._at(place, "x"), whole))]
+        return [
+            *self.load_reals(scratch, count, place),
+            Instruction(insert, (whole, Imm(number), self.view(scratch, "x"), whole)),
+        ]
+
+    def load_reals(self, register: Reg, count: int, place: Mem) -> Code:
+        """One to four reals into the low 128 bits."""
+        target = self.view(register, "x")
+        if count == self.width_lanes("x"):
+            return [Instruction(self.ops.load, (target, self._at(place, "x")))]
+        if count == 3:
+            third = replace(place, lanes=1, disp=place.disp + 2 * self.dtype.real_bytes)
+            return [
+                *self.load_reals(register, 2, place),
+                Instruction(self.ops.insert_one, (target, Imm(0x20), third, target)),
+            ]
+        return [Instruction(self.ops.load_narrow[count], (target, replace(place, lanes=count)))]
+
+    def store_reals(self, register: Reg, count: int, place: Mem) -> Code:
+        """One to four reals from the low 128 bits."""
+        source = self.view(register, "x")
+        if count == self.width_lanes("x"):
+            return [Instruction(self.ops.store, (self._at(place, "x"), source))]
+        if count == 3:
+            third = replace(place, lanes=1, disp=place.disp + 2 * self.dtype.real_bytes)
+            return [
+                *self.store_reals(register, 2, place),
+                Instruction(self.ops.extract_one, (third, Imm(2), source)),
+            ]
+        return [Instruction(self.ops.store_narrow[count], (replace(place, lanes=count), source))]
+
+    def extract_block(self, target: Reg, source: Reg, number: int, width: str) -> Code:
+        """A 128-bit block of a wide register."""
+        extract = self.ops.extract_wide if self.evex else self.ops.extract
+        return [Instruction(extract, (self.view(target, "x"), Imm(number), self.view(source, width)))]
+
+    def _at(self, place: Mem, width: str) -> Mem:
+        return replace(place, lanes=self.width_lanes(width))
+
+    @abstractmethod
+    def masked_load(self, register: Reg, column: Column, place: Mem) -> Code:
+        """The live part of a masked column; nothing beyond it is read."""
+
+    @abstractmethod
+    def masked_store(self, register: Reg, column: Column, place: Mem) -> Code:
+        """The live part of a masked column."""
+
+    @property
+    def scratch(self) -> Reg:
+        """The register kept for partial columns."""
+        return self.vector_file[-1]
+
+    def kept(self, columns: Sequence[Column]) -> set[Reg]:
+        return {self.scratch} if any(self.partial(column) for column in columns) else set()
+
+    # Operands and C
+
+    def vector_operand(
+        self, pool: Pool, general: Pool, base: Reg, stride: Reg, columns: Sequence[Column], contiguous: bool, sets: int
+    ) -> VectorOperand:
+        if contiguous:
+            return Vectors(self, pool, general, base, stride, columns, sets)
+        return TurnedVectors(self, pool, general, base, stride, columns)
+
+    def scalar_operand(
+        self,
+        pool: Pool,
+        general: Pool,
+        base: Reg,
+        stride: Reg,
+        count: int,
+        k_contiguous: bool,
+        columns: int,
+        sets: int,
+    ) -> ScalarOperand:
+        kind = LineScalars if k_contiguous else SideScalars
+        return kind(self, pool, general, base, stride, count, columns, sets)
+
+    def c_walker(self, general: Pool, base: Reg, stride: Reg, columns: Sequence[Column], reads: bool) -> CWalker:
+        return ColumnsOfC(self, base, stride, columns)
+
+    # C summed transposed
+
+    def piece(self, rows: int) -> Column:
+        return Column(0, rows, "x")
+
+    def transpose(self, rows: Sequence[Reg], pool: Pool, column: Column) -> tuple[Code, list[Reg]]:
+        return turn(rows, self.transposed_rows, pool, self.interleaver(column.width))
+
+    def interleaver(self, width: str) -> Interleave:
+        """`turn`'s way to interleave registers of a width."""
+
+        def emit(kind: str, target: Reg, first: Reg, second: Reg) -> Instruction:
+            return Instruction(self.ops.unpack[kind], tuple(self.view(r, width) for r in (target, first, second)))
+
+        return emit
+
+    def extract(self, columns: Sequence[Reg], position: int, pool: Pool, keep: bool) -> tuple[Code, Reg]:
+        block, number = divmod(position, self.transposed_rows)
+        source = columns[number]
+        if not block and not keep:
+            return [], source
+        target = pool.one("block")
+        return self.extract_block(target, source, block, "z" if block > 1 else "y"), target
+
+
+class _Word(str):
+    """An operand's text; ``{0:l}`` asks for the low 32 bits of a general register."""
+
+    def __new__(cls, text: str, operand: object) -> _Word:
+        word = super().__new__(cls, text)
+        word.operand = operand
+        return word
+
+    operand: object
+
+    def __format__(self, spec: str) -> str:
+        if spec == "l" and isinstance(self.operand, Reg):
+            return f"%%{_WORDS[_NAMES[self.operand.number]]}"
+        return str(self)
