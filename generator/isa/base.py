@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING, ClassVar
 from ..dtypes import DTYPES, Dtype
 from ..ir import Instruction, Op, Reg, Target
 from ..registers import Pool
+from .turn import Recipe
 
 if TYPE_CHECKING:
     from ..small.tile import Tile
 
-__all__ = ["Column", "Factor", "Isa", "ScalarOperand", "LineOperand", "VectorOperand", "find", "isa_names", "label_op"]
+__all__ = ["Column", "Factor", "Isa", "LineOperand", "ScalarOperand", "TurnedBlock", "VectorOperand", "find", "isa_names", "label_op"]
 
 Code = list[Instruction]
 
@@ -42,6 +43,14 @@ class Column:
     span: int
     width: str
     masked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TurnedBlock:
+    """Rows of C on their way to be columns: registers that hold them, and how each part's columns come from those."""
+
+    registers: list[Reg]
+    columns: Sequence[Sequence[Reg | Recipe]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,17 +364,14 @@ class Isa(ABC):
         """A column of C that is one block high."""
         raise self._lacks("transposed tiles")
 
-    def transpose(self, rows: Sequence[Reg], pool: Pool, column: Column) -> tuple[Code, list[Reg]]:
-        """Turn registers that hold rows into registers that hold columns, within each 128 bits.
-
-        The rows' registers go back to `pool`, the result's come from it.
-        """
+    def turn_block(self, rows: Sequence[tuple[Reg, ...]], pool: Pool, column: Column) -> tuple[Code, TurnedBlock]:
+        """Turn registers that hold rows, within each 128 bits, so that columns can be had of them."""
         raise self._lacks("transposed tiles")
 
-    def extract(self, columns: Sequence[Reg], position: int, pool: Pool, keep: bool) -> tuple[Code, Reg]:
-        """The register whose low 128 bits hold column `position` of a transposed block.
+    def column_of(self, block: TurnedBlock, position: int, pool: Pool, keep: bool) -> tuple[Code, tuple[Reg, ...]]:
+        """The registers, one a part, whose low 128 bits hold column `position` of a turned block.
 
-        With `keep` it is going to be written to, and what lies above must outlive that.
+        With `keep` they are going to be written to, and what lies above them must outlive that.
         """
         raise self._lacks("transposed tiles")
 

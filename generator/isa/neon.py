@@ -13,7 +13,7 @@ from ..abi import offset
 from ..ir import Imm, Instruction, Mem, Reg, Target, Vec
 from ..registers import Pool
 from . import neon_ops as op
-from .base import Code, Column, CWalker, Isa, LineOperand, ScalarOperand, VectorOperand
+from .base import Code, Column, CWalker, Isa, LineOperand, ScalarOperand, TurnedBlock, VectorOperand
 from .neon_operands import (
     ColumnsOfC,
     KLanes,
@@ -24,7 +24,7 @@ from .neon_operands import (
     TurnedPairs,
     Vectors,
 )
-from .turn import turn
+from .turn import half_turn
 
 __all__ = ["Neon", "NeonComplex", "NeonDouble", "NeonDoubleComplex", "NeonSingle"]
 
@@ -243,11 +243,30 @@ class Neon(Isa):
         view = "2d" if kind.endswith("2") else self.full
         return Instruction(zip_op, tuple(Vec(register, view, self.lanes) for register in (target, first, second)))
 
-    def transpose(self, rows: Sequence[Reg], pool: Pool, column: Column) -> tuple[Code, list[Reg]]:
-        return turn(rows, self.transposed_rows, pool, self.interleave)
+    def turn_block(self, rows: Sequence[tuple[Reg, ...]], pool: Pool, column: Column) -> tuple[Code, TurnedBlock]:
+        code: Code = []
+        columns = []
+        registers: list[Reg] = []
+        for part in range(self.parts_per_column):
+            turning, recipes, used = half_turn(
+                [parts[part] for parts in rows], self.transposed_rows, pool, self.interleave
+            )
+            code += turning
+            columns.append(recipes)
+            registers += used
+        return code, TurnedBlock(registers, columns)
 
-    def extract(self, columns: Sequence[Reg], position: int, pool: Pool, keep: bool) -> tuple[Code, Reg]:
-        return [], columns[position]
+    def column_of(self, block: TurnedBlock, position: int, pool: Pool, keep: bool) -> tuple[Code, tuple[Reg, ...]]:
+        # st2 stores neighbours only, so the last interleaving puts both parts of a column side by side.
+        parts = self.parts_per_column
+        targets = pool.take(parts, "column", adjacent=parts)
+        code: Code = []
+        for target, recipes in zip(targets, block.columns, strict=True):
+            recipe = recipes[position]
+            assert isinstance(recipe, tuple)
+            kind, first, second = recipe
+            code.append(self.interleave(kind, target, first, second))
+        return code, tuple(targets)
 
 
 class NeonSingle(Neon):

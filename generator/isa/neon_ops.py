@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ..ir import Imm, Instruction, Mem, Op, Reg, Target, Vec
-from ..machine import Machine
+from ..machine import Fault, Machine
 
 __all__: list[str] = []
 
@@ -77,7 +77,11 @@ def _store(machine: Machine, instruction: Instruction) -> None:
 
 
 def _lanes(operands: Sequence[object]) -> list[Vec]:
-    return [operand for operand in operands if isinstance(operand, Vec)]
+    vectors = [operand for operand in operands if isinstance(operand, Vec)]
+    for one, next_one in zip(vectors, vectors[1:], strict=False):
+        if next_one.reg.number != (one.reg.number + 1) % 32:
+            raise Fault(f"v{one.reg.number} and v{next_one.reg.number} are no neighbours, as ld2 and st2 need them")
+    return vectors
 
 
 def _load_structures(machine: Machine, instruction: Instruction) -> None:
@@ -157,7 +161,7 @@ LDP_X = Op("ldp    {0}, {1}, {2}", "wwr", _ldr_x, "int load")
 MOV = Op("mov    {0}, {1}", "wr", lambda m, i: _write(m, i.operands[0], m.number(i.operands[1])), "int")
 ADD = Op("add    {0}, {1}, {2}", "wrr", _add(1), "int")
 SUB = Op("sub    {0}, {1}, {2}", "wrr", _add(-1), "int")
-SUBS = Op("subs   {0}, {1}, {2}", "wrr", _add(-1, flags=True), "int")
+SUBS = Op("subs   {0}, {1}, {2}", "wrr", _add(-1, flags=True), "count")
 B = Op("b      {0}", "-", lambda m, i: _go(i), "branch")
 B_MI = Op("b.mi   {0}", "-", _branch(lambda result: result < 0), "branch")
 B_PL = Op("b.pl   {0}", "-", _branch(lambda result: result >= 0), "branch")

@@ -85,9 +85,9 @@ def _arithmetic(sign: int | None) -> object:
 
 LOAD = Op("{0} = {1};", "wr", _load, "load")
 STORE = Op("{0} = {1};", "rr", _store, "store")
-ARGUMENT = Op("{0} = {1};", "wr", _argument, "load")
-COPY = Op("{0} = {1};", "wr", _copy, "integer")
-ADD = Op("{0} += {1};", "mr", _add, "integer")
+ARGUMENT = Op("{0} = {1};", "wr", _argument, "int load")
+COPY = Op("{0} = {1};", "wr", _copy, "int")
+ADD = Op("{0} += {1};", "mr", _add, "int")
 JUMP = Op("goto {0};", "-", _jump, "branch")
 JUMP_IF_CLEAR = Op("if (!({0} >> {1} & 1)) goto {2};", "r--", _jump_if_clear, "branch")
 COUNT_DOWN = Op("if (({0} -= {1}) < 0) goto {2};", "m--", _count_down, "branch")

@@ -11,9 +11,11 @@ from collections.abc import Callable, Sequence
 from ..ir import Instruction, Reg
 from ..registers import Pool
 
-__all__ = ["Interleave", "turn"]
+__all__ = ["Interleave", "Recipe", "half_turn", "turn"]
 
 Interleave = Callable[[str, Reg, Reg, Reg], Instruction]
+Recipe = tuple[str, Reg, Reg]
+"""How a column comes about: the last interleaving and its two sources."""
 
 
 def turn(rows: Sequence[Reg], size: int, pool: Pool, emit: Interleave) -> tuple[list[Instruction], list[Reg]]:
@@ -75,3 +77,32 @@ def _turn_two(rows: Sequence[Reg], pool: Pool, emit: Interleave) -> tuple[list[I
         emit("high2", other, high, high),
     ]
     return code, [low, first, high, other]
+
+
+def half_turn(
+    rows: Sequence[Reg], size: int, pool: Pool, emit: Interleave
+) -> tuple[list[Instruction], list[Recipe], list[Reg]]:
+    """Turn up to `size` rows but for the last step, so that each column can be made where it is wanted.
+
+    Parameters
+    ----------
+    rows, size, pool, emit
+        As in `turn`, with size 2 or 4.
+
+    Returns
+    -------
+    code, recipes, registers
+        A recipe a column, and the registers that the recipes read.
+    """
+    last = rows[-1]
+    if size == 2:
+        return [], [("low2", rows[0], last), ("high2", rows[0], last)], list(rows)
+    first, second = rows[0], rows[min(1, len(rows) - 1)]
+    spare = pool.one("turned")
+    code = [emit("low", spare, first, second), emit("high", second, first, second)]
+    pairs = [(spare, spare), (second, second)]
+    if len(rows) > 2:
+        code += [emit("low", first, rows[2], last), emit("high", last, rows[2], last)]
+        pairs = [(spare, first), (second, last)]
+    recipes = [(kind, x, y) for x, y in pairs for kind in ("low2", "high2")]
+    return code, recipes, [*rows, spare]

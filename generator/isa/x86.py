@@ -15,7 +15,7 @@ from ..abi import offset
 from ..ir import Imm, Instruction, Mem, Op, Reg, Target, Vec
 from ..registers import Pool
 from . import x86_ops as op
-from .base import Code, Column, CWalker, Isa, ScalarOperand, VectorOperand
+from .base import Code, Column, CWalker, Isa, ScalarOperand, TurnedBlock, VectorOperand
 from .turn import Interleave, turn
 from .x86_operands import ColumnsOfC, LineScalars, SideScalars, TurnedVectors, Vectors
 
@@ -227,7 +227,7 @@ class X86(Isa):
         width = max((column.width for column in columns), key=BYTES.__getitem__)
         pair = field in ("pair", "flip")
         if pair:
-            operation = self.ops.repeat_pair_in_x if width == "x" else self.repeat_pair(width)
+            operation = self.ops.repeat_pair_in_x if width == "x" else self._repeat_pair()
         else:
             operation = self.ops.repeat_in_x if width == "x" else self.ops.repeat
         return [
@@ -241,12 +241,11 @@ class X86(Isa):
             for part, register in enumerate(registers)
         ]
 
-    def repeat_pair(self, width: str) -> Op:
+    def _repeat_pair(self) -> Op:
         """Broadcast of two reals to a wide register."""
         if self.dtype.real_bytes == 4:
             return self.ops.repeat_pair
-        words = {"y": "128", "z": "64x2"}
-        return replace(self.ops.repeat_pair, text=f"vbroadcastf{words[width]} {{1}}, {{0}}")
+        return replace(self.ops.repeat_pair, text=f"vbroadcastf{'64x2' if self.evex else '128'} {{1}}, {{0}}")
 
     def scalar_factor(self, register: Reg) -> object:
         return self.view(register, self.widths[0])
@@ -381,8 +380,11 @@ class X86(Isa):
     def piece(self, rows: int) -> Column:
         return Column(0, rows, "x")
 
-    def transpose(self, rows: Sequence[Reg], pool: Pool, column: Column) -> tuple[Code, list[Reg]]:
-        return turn(rows, self.transposed_rows, pool, self.interleaver(column.width))
+    def turn_block(self, rows: Sequence[tuple[Reg, ...]], pool: Pool, column: Column) -> tuple[Code, TurnedBlock]:
+        code, columns = turn(
+            [register for (register,) in rows], self.transposed_rows, pool, self.interleaver(column.width)
+        )
+        return code, TurnedBlock(columns, [columns])
 
     def interleaver(self, width: str) -> Interleave:
         """`turn`'s way to interleave registers of a width."""
@@ -392,13 +394,13 @@ class X86(Isa):
 
         return emit
 
-    def extract(self, columns: Sequence[Reg], position: int, pool: Pool, keep: bool) -> tuple[Code, Reg]:
-        block, number = divmod(position, self.transposed_rows)
-        source = columns[number]
-        if not block and not keep:
-            return [], source
+    def column_of(self, block: TurnedBlock, position: int, pool: Pool, keep: bool) -> tuple[Code, tuple[Reg, ...]]:
+        number, row = divmod(position, self.transposed_rows)
+        source = block.registers[row]
+        if not number and not keep:
+            return [], (source,)
         target = pool.one("block")
-        return self.extract_block(target, source, block, "z" if block > 1 else "y"), target
+        return self.extract_block(target, source, number, "z" if number > 1 else "y"), (target,)
 
 
 class _Word(str):

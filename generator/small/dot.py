@@ -115,3 +115,4 @@ class _Dot:
                 spare.give_back(rows[1:])
         write_c(program, accumulators, spare)
         program.add(isa.finish())
+        program.finish()

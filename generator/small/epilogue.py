@@ -173,23 +173,18 @@ def _write_transposed(
         end = f"{'old' if add_old else 'new'}{start}"
         for number, column in enumerate(program.columns):
             group = accumulators[number][start : start + rows]
-            turned = []
-            for part in range(len(group[0])):
-                code, result = isa.transpose([parts[part] for parts in group], pool, column)
-                program.add(code)
-                turned.append(result)
+            code, turned = isa.turn_block(group, pool, column)
+            program.add(code)
             for position in range(column.span):
                 if column.masked and position:
                     program.add(isa.jump_if_dead(position, end))
-                extracted = [isa.extract(result, position, pool, keep=add_old) for result in turned]
-                parts = tuple(register for _, register in extracted)
-                for code, _ in extracted:
-                    program.add(code)
+                code, parts = isa.column_of(turned, position, pool, keep=add_old)
+                program.add(code)
                 if old:
                     program.add(walker.load([0], old.registers), old.add(parts, old.registers[0], piece))
                 last = position + 1 == column.span and number + 1 == len(program.columns)
                 program.add(walker.store([parts]), [] if last else walker.next())
-                pool.give_back([register for register in parts if register not in sum(turned, [])])
-            pool.give_back(sum(turned, []))
+                pool.give_back([register for register in parts if register not in turned.registers])
+            pool.give_back(turned.registers)
         if program.columns[-1].masked:
             program.add(isa.label(end))

@@ -107,6 +107,7 @@ class _Outer:
             steps //= 2
         write_c(program, self.accumulators, self._spare())
         program.add(isa.finish())
+        program.finish()
 
     def _pipelined_loop(self) -> None:
         isa, program, unroll = self.isa, self.program, self.tile.unroll

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..dtypes import Mode
 from ..ir import Instruction, Reg
 from ..isa.base import Column, Isa
+from ..liveness import needed
 from ..registers import Pool
 
 __all__ = ["FLAG_ALPHA", "FLAG_BETA", "FLAG_CONJ", "Program", "Tile"]
@@ -89,6 +91,14 @@ class Program:
         """Append instructions."""
         for part in parts:
             self.code.extend(part)
+
+    def finish(self) -> None:
+        """Drop instructions that nothing depends on."""
+        keep = needed(self.code)
+        moved = [0, *itertools.accumulate(keep)]
+        self.sections = {moved[position]: title for position, title in self.sections.items()}
+        self.loop = moved[self.loop[0]], moved[self.loop[1]]
+        self.code = list(itertools.compress(self.code, keep))
 
     def per_turn(self) -> dict[str, int]:
         """How many instructions of each kind a turn of the loop has."""
