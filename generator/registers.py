@@ -50,6 +50,11 @@ class Pool:
             self.purposes.setdefault(purpose, []).extend(taken[-adjacent:])
         return taken
 
+    def take_near(self, count: int, purpose: str, adjacent: int) -> list[Reg]:
+        """As `take`, all of them neighbours if there is such a run, else only groups of `adjacent`."""
+        run = self._run(count)
+        return self.take(count, purpose, count if run is not None else adjacent)
+
     def one(self, purpose: str) -> Reg:
         """One register."""
         return self.take(1, purpose)[0]

@@ -320,8 +320,24 @@ class Isa(ABC):
         """
 
     @abstractmethod
-    def c_walker(self, general: Pool, base: Reg, stride: Reg, columns: Sequence[Column], reads: bool) -> CWalker:
-        """Walk over columns of C that have the given vector columns; `reads` old values too."""
+    def c_walker(
+        self,
+        general: Pool,
+        base: Reg,
+        stride: Reg,
+        columns: Sequence[Column],
+        sums: Sequence[Sequence[tuple[Reg, ...]]],
+        olds: Sequence[tuple[Reg, ...]],
+    ) -> CWalker:
+        """Walk over columns of C that have the given vector columns.
+
+        Parameters
+        ----------
+        sums : sequence of sequences of tuple of Reg
+            What will be stored: for each column of C, the parts of each vector column.
+        olds : sequence of tuple of Reg
+            Where old values go, so many vector columns at a time; empty when C is not read.
+        """
 
     @abstractmethod
     def prefetch(self, place: Reg) -> Code:
@@ -391,12 +407,12 @@ class CWalker(ABC):
         """Prepare addresses; runs once, before the first column."""
 
     @abstractmethod
-    def load(self, numbers: Sequence[int], parts: Sequence[tuple[Reg, ...]]) -> Code:
-        """Read old values of the current column: vector columns `numbers`, in order, into their parts."""
+    def load(self, first: int, olds: Sequence[tuple[Reg, ...]]) -> Code:
+        """Read old values of the current column of C: vector columns from number `first` on."""
 
     @abstractmethod
-    def store(self, parts: Sequence[tuple[Reg, ...]]) -> Code:
-        """Write the current column."""
+    def store(self, sums: Sequence[tuple[Reg, ...]]) -> Code:
+        """Write the current column of C."""
 
     @abstractmethod
     def next(self) -> Code:

@@ -18,8 +18,6 @@ from .neon_operands import (
     ColumnsOfC,
     KLanes,
     Lines,
-    PairColumnsOfC,
-    PairVectors,
     SideLanes,
     TurnedPairs,
     Vectors,
@@ -209,10 +207,8 @@ class Neon(Isa):
     ) -> VectorOperand:
         if not contiguous and sum(column.span for column in columns) > 1:
             return TurnedPairs(self, pool, general, base, stride, columns)
-        kind = PairVectors if self.split else Vectors
         # A single row contiguous along k is a column whose next step is the next element.
-        step = stride if contiguous else self.dtype.bytes
-        return kind(self, pool, general, base, step, columns, sets)
+        return Vectors(self, pool, general, base, stride if contiguous else self.dtype.bytes, columns, sets)
 
     def scalar_operand(
         self,
@@ -228,9 +224,20 @@ class Neon(Isa):
         kind = KLanes if k_contiguous else SideLanes
         return kind(self, pool, general, base, stride, count, sets)
 
-    def c_walker(self, general: Pool, base: Reg, stride: Reg, columns: Sequence[Column], reads: bool) -> CWalker:
-        kind = PairColumnsOfC if self.split else ColumnsOfC
-        return kind(self, general, base, stride, columns, reads)
+    def c_walker(
+        self,
+        general: Pool,
+        base: Reg,
+        stride: Reg,
+        columns: Sequence[Column],
+        sums: Sequence[Sequence[tuple[Reg, ...]]],
+        olds: Sequence[tuple[Reg, ...]],
+    ) -> CWalker:
+        return ColumnsOfC(self, general, base, stride, columns, sums, olds)
+
+    def real(self) -> Neon:
+        """The same ISA for the type of an element's real part."""
+        return self if not self.dtype.complex else NeonSingle() if self.dtype.real_bytes == 4 else NeonDouble()
 
     # C summed transposed
 

@@ -1,7 +1,7 @@
 """How NEON kernels reach A, B and C.
 
-Pointers walk: loads add to them as they go where the instruction can, so that the loop has few additions.  Three elements
-of a float column are a `d` load and a lane load; nothing reads past an operand's end.
+Pointers walk: loads add to them as they go, so that loops have no additions.  Three elements of a float column are a load
+of two and a lane load; nothing reads past an operand's end.
 """
 
 from __future__ import annotations
@@ -18,145 +18,127 @@ from .turn import turn
 if TYPE_CHECKING:
     from .neon import Neon
 
-__all__ = ["ColumnsOfC", "KLanes", "Lines", "PairColumnsOfC", "PairVectors", "SideLanes", "TurnedPairs", "Vectors"]
+__all__ = ["ColumnsOfC", "KLanes", "Lines", "SideLanes", "TurnedPairs", "Vectors"]
+
+Columns = Sequence[tuple[Reg, ...]]
 
 _SCALAR_VIEW = {4: "s", 8: "d", 16: "q"}
 
 
-class _Run:
-    """Reals side by side in memory: whole registers, then what is left by narrower loads.
+class _Walk:
+    """Columns side by side in memory, reached by ld1/ld2 and st1/st2 whose pointer goes on as they run.
 
-    Three floats need a second pointer, eight bytes further on, because a lane load takes no displacement.
+    The last access of a step adds what is left of the stride, so that no instruction is spent on addresses.  Whole
+    registers that are neighbours in the file share one instruction, up to four of them.
+
+    Parameters
+    ----------
+    stride : Reg or int
+        Bytes from one step (or column of C) to the next.
+    spans : sequence of int
+        Elements in each column.
+    registers : sequence of sequences of tuple of Reg
+        Every list of columns (each a tuple of parts) this walk will load or store, in the order of `spans`.
+    batch : int
+        Columns accessed together at most.
     """
 
-    def __init__(self, isa: Neon, general: Pool, base: Reg, stride: Reg, reals: int, name: str) -> None:
-        self.isa, self.base, self.stride = isa, base, stride
-        self.spans = [min(isa.lanes, reals - first) for first in range(0, reals, isa.lanes)]
-        self.tail = general.one(f"third of {name}") if self.spans[-1] == 3 else None
-        self.tail_at = (len(self.spans) - 1) * 16 + 8
-
-    def setup(self) -> Code:
-        """Aim the second pointer."""
-        return self.isa.add_to(self.tail, self.base, self.tail_at) if self.tail else []
-
-    def access(self, registers: Sequence[Reg], numbers: Sequence[int], load: bool, walk: bool) -> Code:
-        """Load or store pieces `numbers`; `walk` moves the second pointer on with the last."""
-        code: Code = []
-        pending = list(zip(numbers, registers, strict=True))
-        while pending:
-            number, register = pending.pop(0)
-            span = self.spans[number]
-            disp = number * 16
-            if span == self.isa.lanes and pending and self.spans[pending[0][0]] == span and disp <= 1008:
-                _, other = pending.pop(0)
-                pair = (Vec(register, "q", span), Vec(other, "q", span), Mem(self.base, 2 * span, disp=disp))
-                code.append(Instruction(op.LDP if load else op.STP, pair))
-                continue
-            width = 2 if span == 3 else span
-            view = _SCALAR_VIEW[width * self.isa.dtype.real_bytes]
-            place = Mem(self.base, width, disp=disp)
-            code.append(Instruction(op.LDR if load else op.STR, (Vec(register, view, width), place)))
-            if span == 3:
-                assert self.tail is not None
-                place = Mem(self.tail, 1, post=self.stride if walk else None)
-                lane = op.lane_load(1, 2) if load else op.lane_store(1, 2)
-                code.append(Instruction(lane, (Vec(register, ".s", 1, 2), place)))
-        return code
-
-
-class Vectors(VectorOperand):
-    """Real columns side by side in memory, one step a stride further on."""
-
     def __init__(
-        self, isa: Neon, pool: Pool, general: Pool, base: Reg, stride: Reg, columns: Sequence[Column], sets: int
+        self,
+        isa: Neon,
+        general: Pool,
+        base: Reg,
+        stride: Reg | int,
+        spans: Sequence[int],
+        registers: Sequence[Columns],
+        batch: int = 4,
     ) -> None:
-        self.isa, self.base, self.stride = isa, base, stride
-        name = base.name.upper()
-        self.sets = [pool.take(len(columns), f"{name} set {number}") for number in range(sets)]
-        self.run = _Run(isa, general, base, stride, sum(column.span for column in columns), base.name)
+        self.isa, self.base, self.stride, self.spans = isa, base, stride, spans
+        self.parts = isa.parts_per_column
+        self.bytes = isa.dtype.real_bytes * self.parts
+        self.groups: list[list[int]] = []
+        for number, span in enumerate(spans):
+            last = self.groups[-1] if self.groups else []
+            joined = (
+                last
+                and self.parts == 1
+                and span == spans[last[-1]] == isa.lanes
+                and len(last) < min(4, batch)
+                and number % batch
+                and all(_neighbours(columns[number - 1], columns[number]) for columns in registers)
+            )
+            if joined:
+                last.append(number)
+            else:
+                self.groups.append([number])
+        final = self.groups[-1]
+        total = sum(spans) * self.bytes
+        before_last = total - (len(final) * isa.lanes if len(final) > 1 else _pieces(spans[-1])[-1]) * self.bytes
+        self.before_last = before_last if isinstance(stride, Reg) else 0
+        self.back = general.one(f"rest of {base.name or 'c'}'s stride") if self.before_last else stride
 
     def setup(self) -> Code:
-        return self.run.setup()
-
-    def load(self, step: int, steps: int) -> Code:
-        registers = self.sets[step % len(self.sets)]
-        code = self.run.access(registers, range(len(registers)), load=True, walk=True)
-        return code + self.isa.add(self.base, self.stride)
-
-    def parts(self, step: int, column: int) -> tuple[Reg, ...]:
-        return (self.sets[step % len(self.sets)][column],)
-
-    def advance(self, steps: int) -> Code:
-        return []
-
-
-class _PairRun:
-    """Complex elements side by side: ld2 and st2, which have no displacement, so the pointer walks through them."""
-
-    def __init__(self, isa: Neon, general: Pool, stride: Reg | int, spans: Sequence[int], name: str) -> None:
-        self.isa, self.spans = isa, spans
-        self.before_last = sum(self._bytes(span) for span in spans) - self._pieces(spans[-1])[-1][1]
-        self.stride = stride
-        self.back = general.one(f"rest of {name}'s stride") if self.before_last else stride
-
-    def _bytes(self, span: int) -> int:
-        return span * self.isa.dtype.bytes
-
-    def _pieces(self, span: int) -> list[tuple[int, int]]:
-        """Pieces of a column: (elements, bytes)."""
-        parts = [2, 1] if span == 3 else [span]
-        return [(part, self._bytes(part)) for part in parts]
-
-    def setup(self) -> Code:
-        """What is left of the stride after the pieces before the last."""
-        if not isinstance(self.back, Reg) or not isinstance(self.stride, Reg) or self.back is self.stride:
+        """What is left of the stride after the accesses before the last."""
+        if not self.before_last or not isinstance(self.back, Reg) or not isinstance(self.stride, Reg):
             return []
         return self.isa.subtract_from(self.back, self.stride, self.before_last)
 
-    def access(self, parts: Sequence[tuple[Reg, ...]], numbers: Sequence[int], base: Reg, load: bool) -> Code:
-        """Load or store columns `numbers`, which follow each other; the last column's last piece goes to the next step."""
+    def access(self, columns: Columns, load: bool, first: int = 0) -> Code:
+        """Load or store `columns`, which are those from number `first` on."""
         code: Code = []
-        for number, (real, imaginary) in zip(numbers, parts, strict=True):
-            pieces = self._pieces(self.spans[number])
-            for index, (count, size) in enumerate(pieces):
-                last = number == len(self.spans) - 1 and index == len(pieces) - 1
-                place = Mem(base, 2 * count, post=self.back if last else size)
-                code.append(self._piece((real, imaginary), count, index, place, load))
+        for group in self.groups:
+            if not first <= group[0] < first + len(columns):
+                continue
+            registers = [columns[number - first] for number in group]
+            pieces = _pieces(self.spans[group[0]]) if len(group) == 1 else [self.isa.lanes]
+            for index, lanes in enumerate(pieces):
+                last = group is self.groups[-1] and index == len(pieces) - 1
+                post = self.back if last else lanes * len(group) * self.bytes
+                flat = [register for parts in registers for register in parts]
+                place = Mem(self.base, lanes * len(flat), post=post)
+                code.append(self._piece(flat, lanes, 2 * index, place, load))
         return code
 
-    def _piece(self, registers: tuple[Reg, Reg], count: int, index: int, place: Mem, load: bool) -> Instruction:
+    def _piece(self, registers: Sequence[Reg], lanes: int, lane: int, place: Mem, load: bool) -> Instruction:
         letter = self.isa.letter_of_lane
-        if count == 1:
-            lane = 2 * index
-            if load and not index:
-                views = tuple(self.isa.whole(register) for register in registers)
-                return Instruction(op.LD2R, (*views, place))
-            lanes = tuple(Vec(register, f".{letter}", 1, lane) for register in registers)
-            return Instruction((op.lane_load if load else op.lane_store)(2, lane), (*lanes, place))
-        views = tuple(Vec(register, f"{count}{letter}", count) for register in registers)
-        return Instruction(op.LD2 if load else op.ST2, (*views, place))
+        count = len(registers)
+        if lanes == 1:
+            if load and not lane:
+                return Instruction(op.repeat(count), (*map(self.isa.whole, registers), place))
+            views = tuple(Vec(register, f".{letter}", 1, lane) for register in registers)
+            return Instruction((op.lane_load if load else op.lane_store)(count, lane), (*views, place))
+        views = tuple(Vec(register, f"{lanes}{letter}", lanes) for register in registers)
+        operation = (op.load if load else op.store)(count, interleaved=self.parts == 2)
+        return Instruction(operation, (*views, place))
 
 
-class PairVectors(VectorOperand):
-    """Complex columns side by side, taken apart into real and imaginary registers."""
+def _neighbours(before: tuple[Reg, ...], after: tuple[Reg, ...]) -> bool:
+    return after[0].number == (before[-1].number + 1) % 32
+
+
+def _pieces(span: int) -> list[int]:
+    """Lanes of each access to a column: three elements are two and one."""
+    return [2, 1] if span == 3 else [span]
+
+
+class Vectors(VectorOperand):
+    """Columns side by side in memory, one step a stride further on; complex ones are taken apart on the way."""
 
     def __init__(
         self, isa: Neon, pool: Pool, general: Pool, base: Reg, stride: Reg | int, columns: Sequence[Column], sets: int
     ) -> None:
-        self.isa, self.base = isa, base
-        name = base.name.upper()
+        parts = isa.parts_per_column
         self.sets = []
         for number in range(sets):
-            taken = pool.take(2 * len(columns), f"{name} set {number}", adjacent=2)
-            self.sets.append([(taken[2 * column], taken[2 * column + 1]) for column in range(len(columns))])
-        self.run = _PairRun(isa, general, stride, [column.span for column in columns], base.name)
+            taken = pool.take_near(parts * len(columns), f"{base.name.upper()} set {number}", parts)
+            self.sets.append([tuple(taken[parts * column :][:parts]) for column in range(len(columns))])
+        self.walk = _Walk(isa, general, base, stride, [column.span for column in columns], self.sets)
 
     def setup(self) -> Code:
-        return self.run.setup()
+        return self.walk.setup()
 
     def load(self, step: int, steps: int) -> Code:
-        registers = self.sets[step % len(self.sets)]
-        return self.run.access(registers, range(len(registers)), self.base, load=True)
+        return self.walk.access(self.sets[step % len(self.sets)], load=True)
 
     def parts(self, step: int, column: int) -> tuple[Reg, ...]:
         return self.sets[step % len(self.sets)][column]
@@ -262,7 +244,18 @@ class KLanes(_Lines, ScalarOperand):
     def load(self, step: int, steps: int) -> Code:
         if step % self.steps_a_load:
             return []
-        return self.load_set(self._set(step), min(self.steps_a_load, steps) * self.isa.dtype.reals)
+        rest, both = steps - step, len(self.sets) * self.steps_a_load
+        if len(self.sets) == 2 and steps >= both:
+            return [] if step % both else self._load_both()
+        return self.load_set(self._set(step), min(self.steps_a_load, rest) * self.isa.dtype.reals)
+
+    def _load_both(self) -> Code:
+        """Two registers a line in one instruction."""
+        lanes = self.isa.lanes
+        return [
+            Instruction(op.LDP, (Vec(one, "q", lanes), Vec(two, "q", lanes), Mem(line, 2 * lanes, post=32)))
+            for line, one, two in zip(self.lines, *self.sets, strict=True)
+        ]
 
     def _set(self, step: int) -> list[Reg]:
         return self.sets[step // self.steps_a_load % len(self.sets)]
@@ -281,69 +274,64 @@ class SideLanes(ScalarOperand):
     def __init__(
         self, isa: Neon, pool: Pool, general: Pool, base: Reg, stride: Reg, count: int, sets: int
     ) -> None:
-        self.isa, self.base, self.stride = isa, base, stride
+        self.isa = isa
         reals = count * isa.dtype.reals
-        self.run = _Run(isa, general, base, stride, reals, base.name)
-        size = len(self.run.spans)
-        self.sets = [pool.take(size, f"{base.name.upper()} set {number}") for number in range(sets)]
+        spans = [min(isa.lanes, reals - first) for first in range(0, reals, isa.lanes)]
+        self.sets = [
+            [(register,) for register in pool.take_near(len(spans), f"{base.name.upper()} set {number}", 1)]
+            for number in range(sets)
+        ]
+        self.walk = _Walk(isa.real(), general, base, stride, spans, self.sets)
 
     def setup(self) -> Code:
-        return self.run.setup()
+        return self.walk.setup()
 
     def load(self, step: int, steps: int) -> Code:
-        registers = self.sets[step % len(self.sets)]
-        code = self.run.access(registers, range(len(registers)), load=True, walk=True)
-        return code + self.isa.add(self.base, self.stride)
+        return self.walk.access(self.sets[step % len(self.sets)], load=True)
 
     def factor(self, step: int, index: int, part: int) -> Factor:
         number, lane = divmod(index * self.isa.dtype.reals + part, self.isa.lanes)
-        return Factor(self.isa.lane(self.sets[step % len(self.sets)][number], lane))
+        (register,) = self.sets[step % len(self.sets)][number]
+        return Factor(self.isa.lane(register, lane))
 
     def advance(self, steps: int) -> Code:
         return []
 
 
 class ColumnsOfC(CWalker):
-    """Real C: registers one after another, a pointer that goes from column to column."""
+    """C: one pointer walks with the stores, another with the loads of old values."""
 
     def __init__(
-        self, isa: Neon, general: Pool, base: Reg, stride: Reg, columns: Sequence[Column], reads: bool
-    ) -> None:
-        self.isa, self.base, self.stride = isa, base, stride
-        self.run = _Run(isa, general, base, stride, sum(column.span for column in columns), "c")
-
-    def setup(self) -> Code:
-        return self.run.setup()
-
-    def load(self, numbers: Sequence[int], parts: Sequence[tuple[Reg, ...]]) -> Code:
-        return self.run.access([register for (register,) in parts], numbers, load=True, walk=False)
-
-    def store(self, parts: Sequence[tuple[Reg, ...]]) -> Code:
-        return self.run.access([register for (register,) in parts], range(len(parts)), load=False, walk=True)
-
-    def next(self) -> Code:
-        return self.isa.add(self.base, self.stride)
-
-
-class PairColumnsOfC(CWalker):
-    """Complex C: one pointer walks with the stores, another with the loads of old values."""
-
-    def __init__(
-        self, isa: Neon, general: Pool, base: Reg, stride: Reg, columns: Sequence[Column], reads: bool
+        self,
+        isa: Neon,
+        general: Pool,
+        base: Reg,
+        stride: Reg,
+        columns: Sequence[Column],
+        sums: Sequence[Columns],
+        olds: Columns,
     ) -> None:
         self.isa, self.base = isa, base
-        self.reader = general.one("old C") if reads else base
-        self.reads = reads
-        self.run = _PairRun(isa, general, stride, [column.span for column in columns], "c")
+        spans = [column.span for column in columns]
+        self.writer = _Walk(isa, general, base, stride, spans, sums)
+        self.reader = None
+        if olds:
+            batches = [olds[number % len(olds)] for number in range(len(columns))]
+            reader = general.one("old C")
+            self.reader = _Walk(isa, general, reader, stride, spans, [batches], len(olds))
 
     def setup(self) -> Code:
-        return self.run.setup() + (self.isa.copy(self.reader, self.base) if self.reads else [])
+        code = self.writer.setup()
+        if self.reader:
+            code += self.reader.setup() + self.isa.copy(self.reader.base, self.base)
+        return code
 
-    def load(self, numbers: Sequence[int], parts: Sequence[tuple[Reg, ...]]) -> Code:
-        return self.run.access(parts, numbers, self.reader, load=True)
+    def load(self, first: int, olds: Columns) -> Code:
+        assert self.reader is not None
+        return self.reader.access(olds, load=True, first=first)
 
-    def store(self, parts: Sequence[tuple[Reg, ...]]) -> Code:
-        return self.run.access(parts, range(len(parts)), self.base, load=False)
+    def store(self, sums: Columns) -> Code:
+        return self.writer.access(sums, load=False)
 
     def next(self) -> Code:
         return []

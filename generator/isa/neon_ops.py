@@ -58,9 +58,9 @@ def _tbz(machine: Machine, instruction: Instruction) -> str | None:
 
 
 def _load(machine: Machine, instruction: Instruction) -> None:
-    """ldr and ldp: registers one after another in memory."""
-    *registers, place = instruction.operands
-    address = _address(machine, place)
+    """ldr, ldp and ld1: registers one after another in memory."""
+    registers = _lanes(instruction.operands) if instruction.op.text.startswith("ld1") else instruction.operands[:-1]
+    address = _address(machine, instruction.operands[-1])
     for register in registers:
         assert isinstance(register, Vec)
         machine.set(register, machine.load(address, register.lanes))
@@ -68,8 +68,8 @@ def _load(machine: Machine, instruction: Instruction) -> None:
 
 
 def _store(machine: Machine, instruction: Instruction) -> None:
-    *registers, place = instruction.operands
-    address = _address(machine, place)
+    registers = _lanes(instruction.operands) if instruction.op.text.startswith("st1") else instruction.operands[:-1]
+    address = _address(machine, instruction.operands[-1])
     for register in registers:
         assert isinstance(register, Vec)
         machine.store(address, machine.get(register))
@@ -80,7 +80,7 @@ def _lanes(operands: Sequence[object]) -> list[Vec]:
     vectors = [operand for operand in operands if isinstance(operand, Vec)]
     for one, next_one in zip(vectors, vectors[1:], strict=False):
         if next_one.reg.number != (one.reg.number + 1) % 32:
-            raise Fault(f"v{one.reg.number} and v{next_one.reg.number} are no neighbours, as ld2 and st2 need them")
+            raise Fault(f"v{one.reg.number} and v{next_one.reg.number} are no neighbours, as a list of registers must be")
     return vectors
 
 
@@ -172,9 +172,6 @@ LDR = Op("ldr    {0}, {1}", "wr", _load, "load")
 LDP = Op("ldp    {0}, {1}, {2}", "wwr", _load, "load")
 STR = Op("str    {0}, {1}", "rr", _store, "store")
 STP = Op("stp    {0}, {1}, {2}", "rrr", _store, "store")
-LD2 = Op("ld2    {{{0}, {1}}}, {2}", "wwr", _load_structures, "load")
-ST2 = Op("st2    {{{0}, {1}}}, {2}", "rrr", _store_structures, "store")
-LD2R = Op("ld2r   {{{0}, {1}}}, {2}", "wwr", _load_repeat, "load")
 
 FMUL = Op("fmul   {0}, {1}, {2}", "wrr", _product(None), "multiply")
 FMLA = Op("fmla   {0}, {1}, {2}", "mrr", _product(1), "fma")
@@ -199,6 +196,23 @@ ZIP = {
     "low2": Op("zip1   {0}, {1}, {2}", "wrr", _zip(high=False, halves=True), "simd"),
     "high2": Op("zip2   {0}, {1}, {2}", "wrr", _zip(high=True, halves=True), "simd"),
 }
+
+
+def load(count: int, interleaved: bool) -> Op:
+    """ld1 of `count` registers one after another, or ld2 of two interleaved ones."""
+    effect = _load_structures if interleaved else _load
+    return Op(f"ld{2 if interleaved else 1}    {{{{{_names(count)}}}}}, {{{count}}}", "w" * count + "r", effect, "load")
+
+
+def store(count: int, interleaved: bool) -> Op:
+    """st1 or st2, likewise."""
+    effect = _store_structures if interleaved else _store
+    return Op(f"st{2 if interleaved else 1}    {{{{{_names(count)}}}}}, {{{count}}}", "r" * count + "r", effect, "store")
+
+
+def repeat(count: int) -> Op:
+    """ld1r or ld2r: one structure to every lane."""
+    return Op(f"ld{count}r   {{{{{_names(count)}}}}}, {{{count}}}", "w" * count + "r", _load_repeat, "load")
 
 
 def lane_load(count: int, lane: int) -> Op:

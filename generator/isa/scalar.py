@@ -231,7 +231,15 @@ class Scalar(Isa):
     ) -> ScalarOperand:
         return _Elements(self, pool, general, base, stride, count, not k_contiguous)
 
-    def c_walker(self, general: Pool, base: Reg, stride: Reg, columns: Sequence[Column], reads: bool) -> CWalker:
+    def c_walker(
+        self,
+        general: Pool,
+        base: Reg,
+        stride: Reg,
+        columns: Sequence[Column],
+        sums: Sequence[Sequence[tuple[Reg, ...]]],
+        olds: Sequence[tuple[Reg, ...]],
+    ) -> CWalker:
         return _CWalker(self, base, stride)
 
 
@@ -282,17 +290,17 @@ class _CWalker(CWalker):
     def setup(self) -> Code:
         return []
 
-    def load(self, numbers: Sequence[int], parts: Sequence[tuple[Reg, ...]]) -> Code:
+    def load(self, first: int, olds: Sequence[tuple[Reg, ...]]) -> Code:
         return [
             self.isa.load_real(register, self.base, self._disp(number, part))
-            for number, registers in zip(numbers, parts, strict=True)
+            for number, registers in enumerate(olds, first)
             for part, register in enumerate(registers)
         ]
 
-    def store(self, parts: Sequence[tuple[Reg, ...]]) -> Code:
+    def store(self, sums: Sequence[tuple[Reg, ...]]) -> Code:
         return [
             self.isa.store_real(register, self.base, self._disp(number, part))
-            for number, registers in enumerate(parts)
+            for number, registers in enumerate(sums)
             for part, register in enumerate(registers)
         ]
 

@@ -372,7 +372,15 @@ class X86(Isa):
         kind = LineScalars if k_contiguous else SideScalars
         return kind(self, pool, general, base, stride, count, columns, sets)
 
-    def c_walker(self, general: Pool, base: Reg, stride: Reg, columns: Sequence[Column], reads: bool) -> CWalker:
+    def c_walker(
+        self,
+        general: Pool,
+        base: Reg,
+        stride: Reg,
+        columns: Sequence[Column],
+        sums: Sequence[Sequence[tuple[Reg, ...]]],
+        olds: Sequence[tuple[Reg, ...]],
+    ) -> CWalker:
         return ColumnsOfC(self, base, stride, columns)
 
     # C summed transposed

@@ -232,15 +232,15 @@ class ColumnsOfC(CWalker):
     def setup(self) -> Code:
         return []
 
-    def load(self, numbers: Sequence[int], parts: Sequence[tuple[Reg, ...]]) -> Code:
+    def load(self, first: int, olds: Sequence[tuple[Reg, ...]]) -> Code:
         code: Code = []
-        for number, (register,) in zip(numbers, parts, strict=True):
+        for number, (register,) in enumerate(olds, first):
             code += self.isa.load_column(register, self.columns[number], self._place(number))
         return code
 
-    def store(self, parts: Sequence[tuple[Reg, ...]]) -> Code:
+    def store(self, sums: Sequence[tuple[Reg, ...]]) -> Code:
         code: Code = []
-        for number, (register,) in enumerate(parts):
+        for number, (register,) in enumerate(sums):
             code += self.isa.store_column(register, self.columns[number], self._place(number))
         return code
 

@@ -113,7 +113,7 @@ class _OldC:
         self.scratch = pool.one("scratch") if isa.dtype.complex and isa.paired else None
         parts = isa.parts_per_column
         room = max(1, min(columns, (len(pool.free) - isa.transposed_rows) // parts))
-        taken = pool.take(room * parts, "old C", adjacent=parts)
+        taken = pool.take_near(room * parts, "old C", adjacent=parts)
         self.registers = [tuple(taken[number * parts :][:parts]) for number in range(room)]
 
     def load_beta(self, columns: Sequence[Column]) -> list[Instruction]:
@@ -141,16 +141,16 @@ def _write_direct(
     """Vectors run along m: each column of C is a column of registers."""
     isa, columns = program.isa, program.columns
     old = _OldC(program, pool, len(columns)) if add_old else None
-    walker = isa.c_walker(general, isa.c, ldc, columns, add_old)
+    sums = [[accumulators[number][index] for number in range(len(columns))] for index in range(program.tile.nr)]
+    walker = isa.c_walker(general, isa.c, ldc, columns, sums, old.registers if old else [])
     program.add(walker.setup(), old.load_beta(columns) if old else [])
-    for index in range(program.tile.nr):
-        parts = [accumulators[number][index] for number in range(len(columns))]
+    for index, parts in enumerate(sums):
         if old:
             for start in range(0, len(columns), len(old.registers)):
-                batch = list(range(start, min(start + len(old.registers), len(columns))))
-                program.add(walker.load(batch, old.registers[: len(batch)]))
-                for number, values in zip(batch, old.registers, strict=False):
-                    program.add(old.add(parts[number], values, columns[number]))
+                values = old.registers[: len(columns) - start]
+                program.add(walker.load(start, values))
+                for number, value in enumerate(values, start):
+                    program.add(old.add(parts[number], value, columns[number]))
         program.add(walker.store(parts), walker.next() if index + 1 < program.tile.nr else [])
 
 
@@ -168,7 +168,7 @@ def _write_transposed(
         registers = general.clone()
         place = registers.one("C block")
         program.add(isa.copy(place, isa.c), isa.add(place, start * isa.dtype.bytes) if start else [])
-        walker = isa.c_walker(registers, place, ldc, [piece], add_old)
+        walker = isa.c_walker(registers, place, ldc, [piece], [], old.registers if old else [])
         program.add(walker.setup())
         end = f"{'old' if add_old else 'new'}{start}"
         for number, column in enumerate(program.columns):
@@ -181,7 +181,7 @@ def _write_transposed(
                 code, parts = isa.column_of(turned, position, pool, keep=add_old)
                 program.add(code)
                 if old:
-                    program.add(walker.load([0], old.registers), old.add(parts, old.registers[0], piece))
+                    program.add(walker.load(0, old.registers), old.add(parts, old.registers[0], piece))
                 last = position + 1 == column.span and number + 1 == len(program.columns)
                 program.add(walker.store([parts]), [] if last else walker.next())
                 pool.give_back([register for register in parts if register not in turned.registers])

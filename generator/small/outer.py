@@ -50,13 +50,10 @@ class _Outer:
         self.program = Program(isa, tile, columns, vectors, general)
         parts = isa.parts_per_accumulator
         pairs = 2 if isa.split else 1
-        taken = vectors.take(len(columns) * tile.scalar_size * parts, "C", adjacent=pairs)
+        each = len(columns) * parts
+        sums = [vectors.take_near(each, "C", adjacent=pairs) for _ in range(tile.scalar_size)]
         self.accumulators: Accumulators = [
-            [
-                tuple(taken[(index * len(columns) + column) * parts :][:parts])
-                for index in range(tile.scalar_size)
-            ]
-            for column in range(len(columns))
+            [tuple(registers[column * parts :][:parts]) for registers in sums] for column in range(len(columns))
         ]
         self.k = general.one("k")
         self.lda, self.ldb = general.one("lda"), general.one("ldb")
