@@ -76,24 +76,16 @@ class _Outer:
         if self.tile.prefetch:
             program.add(self._prefetch())
         program.add(self.vector.setup(), self.scalar.setup())
-        first_by_multiply = isa.first_by_multiply and not self.tile.pipeline
-        if first_by_multiply:
+        if isa.first_by_multiply:
             program.add(isa.count_down(self.k, unroll, "main", negative=False))
             program.section(f"fewer than {unroll} steps" if unroll > 1 else "no steps")
-            program.add(self._clear(), isa.jump("rest"))
-            program.section("first turn" if unroll > 1 else "first step")
-            program.add(isa.label("main"), self._turn(unroll, first=True))
-            program.add(isa.count_down(self.k, unroll, "rest", negative=True))
+            program.add(self._clear(), isa.jump("rest"), isa.label("main"))
         else:
-            program.add(self._clear())
-            program.add(isa.count_down(self.k, unroll, "rest", negative=True))
+            program.add(self._clear(), isa.count_down(self.k, unroll, "rest", negative=True))
         if self.tile.pipeline:
             self._pipelined_loop()
         else:
-            program.section(f"k loop, {unroll} steps a turn")
-            start = len(program.code)
-            program.add(isa.label("loop"), self._turn(unroll), isa.count_down(self.k, unroll, "loop", negative=False))
-            program.loop = (start, len(program.code))
+            self._loop()
         program.section("rest of k")
         program.add(isa.label("rest"))
         steps = unroll // 2
@@ -106,18 +98,38 @@ class _Outer:
         program.add(isa.finish())
         program.finish()
 
-    def _pipelined_loop(self) -> None:
+    def _loop(self) -> None:
+        """Turns that load for themselves."""
         isa, program, unroll = self.isa, self.program, self.tile.unroll
-        program.section("first loads")
+        if isa.first_by_multiply:
+            program.section("first turn (I)")
+            program.add(self._turn(unroll, first=True), isa.count_down(self.k, unroll, "rest", negative=True))
+        program.section(f"k loop, {unroll} steps a turn")
+        start = len(program.code)
+        program.add(isa.label("loop"), self._turn(unroll), isa.count_down(self.k, unroll, "loop", negative=False))
+        program.loop = (start, len(program.code))
+
+    def _pipelined_loop(self) -> None:
+        """Turns that load for the next one: loads, I, M ..., E; or loads and one turn that is both first and last."""
+        isa, program, unroll = self.isa, self.program, self.tile.unroll
+        program.section("loads for the first turn")
         program.add(self._loads(0, unroll))
+        if isa.first_by_multiply:
+            program.add(isa.count_down(self.k, unroll, "only", negative=True))
+            program.section("first turn (I), loading for the next")
+            program.add(self._turn(unroll, first=True, loaded=True, ahead=True))
         program.add(isa.count_down(self.k, unroll, "last", negative=True))
-        program.section(f"k loop, {unroll} steps a turn, loading for the next")
+        program.section(f"k loop (M), {unroll} steps a turn, loading for the next")
         start = len(program.code)
         program.add(isa.label("loop"), self._turn(unroll, loaded=True, ahead=True))
         program.add(isa.count_down(self.k, unroll, "loop", negative=False))
         program.loop = (start, len(program.code))
-        program.section("last turn")
+        program.section("last turn (E)")
         program.add(isa.label("last"), self._turn(unroll, loaded=True))
+        if isa.first_by_multiply:
+            program.add(isa.jump("rest"))
+            program.section("first and last turn (I and E)")
+            program.add(isa.label("only"), self._turn(unroll, first=True, loaded=True))
 
     def _turn(self, steps: int, first: bool = False, loaded: bool = False, ahead: bool = False) -> list[Instruction]:
         """`steps` k steps: loads of a step stand between the multiplications of the one before."""
