@@ -1,6 +1,6 @@
 """Generates GEMM kernels: specs become registers, schedules and instructions, then C with inline assembly.
 
-    specs/*.yaml -> spec -> isa, small -> ir -> prove (interpreter), render (Jinja) -> generate (files, manifest)
+specs/*.yaml -> spec -> isa, small -> ir -> prove (interpreter), render (Jinja) -> generate (files, manifest)
 """
 
 from .isa.base import Isa, find, isa_names

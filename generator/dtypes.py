@@ -33,9 +33,10 @@ class Dtype:
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """What happens to A and B before they are multiplied, column-major: n as stored, t transposed, c conjugate transposed.
+    """What happens to A and B before they are multiplied, column-major.
 
-    In "nc", "cn" and "tc" one operand is conjugated inside the k loop, for ISAs whose accumulators cannot take it back later.
+    n as stored, t transposed, c conjugate transposed.  In "nc", "cn" and "tc" one operand is conjugated inside the k
+    loop, for ISAs whose accumulators cannot take it back later.
     """
 
     name: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import json
 import os
@@ -99,10 +100,8 @@ def _order(kernel: Kernel) -> tuple[int, int, int, int, int, int, str]:
 def _write_manifest(arch: str, path: Path, kernels: Sequence[Kernel]) -> None:
     """What was compiled before stays known for kernels that did not change."""
     before: dict[str, dict[str, object]] = {}
-    try:
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         before = {entry["name"]: entry for entry in json.loads(path.read_text())["kernels"]}
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
     entries = []
     for kernel in kernels:
         tile, program = kernel.tile, kernel.program

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Union
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from .machine import Machine
@@ -18,7 +18,7 @@ __all__ = ["Imm", "Instruction", "Mem", "Op", "Reg", "Target", "Vec", "written"]
 
 @dataclass(frozen=True, slots=True)
 class Reg:
-    """A register: `file` is "v" (vector), "x" (general) or "k" (mask); the four parameters are general registers by name."""
+    """A register: `file` is "v" (vector), "x" (general) or "k" (mask); parameters are general registers with a name."""
 
     file: Literal["v", "x", "k"]
     number: int
@@ -27,7 +27,7 @@ class Reg:
 
 @dataclass(frozen=True, slots=True)
 class Vec:
-    """A vector register seen through `view`, an ISA's own word: "4s", "d", "z".  `lane` picks one lane and repeats it."""
+    """A vector register seen through `view`, an ISA's own word: "4s", "d", "z".  `lane` picks one and repeats it."""
 
     reg: Reg
     view: str
@@ -65,7 +65,7 @@ class Target:
     label: str
 
 
-Operand = Union[Reg, Vec, Mem, Imm, Target]
+Operand = Reg | Vec | Mem | Imm | Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +112,7 @@ class Instruction:
                 found |= {operand.base} | ({operand.index} if operand.index else set())
                 if isinstance(operand.post, Reg):
                     found.add(operand.post)
-            elif role in "rm":
-                found |= _registers(operand)
-            elif role == "w" and self.mask and not self.zeroing:
+            elif role in "rm" or (role == "w" and self.mask and not self.zeroing):
                 found |= _registers(operand)
         return {register for register in found if register is not None}
 

@@ -67,8 +67,14 @@ class Kernel:
         """The kernel's name."""
         features = ("prf",) if self.tile.prefetch else ()
         return KernelName(
-            "gemm", self.entry.letter, self.tile.mode.name, self.tile.mr, self.tile.nr, self.tile.widths,
-            self.isa.name, features,
+            "gemm",
+            self.entry.letter,
+            self.tile.mode.name,
+            self.tile.mr,
+            self.tile.nr,
+            self.tile.widths,
+            self.isa.name,
+            features,
         )
 
     @property

@@ -1,8 +1,8 @@
 """Proofs: run every kernel's instructions on exact integers and compare with the definition of GEMM.
 
-For each k from 0 to three turns of the loop and a bit (the back edge is taken twice), for every flag, and for every live
-size of a masked column.  Operands lie in memory with gaps between their columns; reading or writing a gap is a fault, and
-so is reading C without the BETA flag.
+For each k from 0 to three turns of the loop and a bit (the back edge is taken twice), for every flag, and for every
+live size of a masked column.  Operands lie in memory with gaps between their columns; reading or writing a gap is a
+fault, and so is reading C without the BETA flag.
 """
 
 from __future__ import annotations
@@ -207,7 +207,8 @@ def _expected(kernel: Kernel, case: Case, m: int, n: int, matrices: dict[str, Ma
                 total = _sum(total, _product(_conjugate(a, conjugate_a), _conjugate(b, conjugate_b)))
             total = _conjugate(total, bool(case.flags & FLAGS["CONJ"][0]))
             alpha, beta = (
-                value if kernel.dtype.complex else (value[0], 0) for value in (_SCALAR_VALUES["alpha"], _SCALAR_VALUES["beta"])
+                value if kernel.dtype.complex else (value[0], 0)
+                for value in (_SCALAR_VALUES["alpha"], _SCALAR_VALUES["beta"])
             )
             if case.flags & FLAGS["ALPHA"][0]:
                 total = _product(alpha, total)

@@ -121,7 +121,7 @@ def _factor(matrix: str, rows: str, columns: str, letter: str) -> str:
 
 
 def _map(isa: Isa, purposes: dict[str, list[Reg]]) -> str:
-    """ "v0-v3 C   v4 A" """
+    """Purposes and their registers: "C v0-v3   A v4"."""
     parts = []
     for purpose, registers in purposes.items():
         runs: list[list[Reg]] = []
@@ -130,9 +130,7 @@ def _map(isa: Isa, purposes: dict[str, list[Reg]]) -> str:
                 runs[-1].append(register)
             else:
                 runs.append([register])
-        names = [
-            isa.show_register(run[0]) + (f"-{isa.show_register(run[-1])}" if len(run) > 1 else "") for run in runs
-        ]
+        names = [isa.show_register(run[0]) + (f"-{isa.show_register(run[-1])}" if len(run) > 1 else "") for run in runs]
         parts.append(f"{purpose} {' '.join(names)}")
     return "   ".join(parts)
 
@@ -158,9 +156,7 @@ def _locals(kernel: Kernel) -> dict[str, list[str]]:
     """Variables of a portable kernel, by what they are."""
     isa, code = kernel.isa, kernel.program.code
     changed = written(code)
-    pointers = {
-        operand.base for instruction in code for operand in instruction.operands if isinstance(operand, Mem)
-    }
+    pointers = {operand.base for instruction in code for operand in instruction.operands if isinstance(operand, Mem)}
     own = sorted((register for register in changed if not register.name), key=lambda r: (r.file, r.number))
     return {
         "values": [isa.show_register(register) for register in own if register.file == "v"],

@@ -9,7 +9,9 @@ from .ir import Instruction
 __all__ = ["interleave"]
 
 
-def interleave(compute: Sequence[Instruction], loads: Sequence[Instruction], pattern: str = "even") -> list[Instruction]:
+def interleave(
+    compute: Sequence[Instruction], loads: Sequence[Instruction], pattern: str = "even"
+) -> list[Instruction]:
     """Merge `loads`, wanted after `compute`, into it.
 
     Both keep their own order.  A load moves up only past instructions that neither read nor write what it writes and do

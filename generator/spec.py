@@ -42,7 +42,7 @@ class Entry:
     where: str
 
 
-class _Located(dict[str, Any]):
+class _Located(dict[Any, Any]):
     """A mapping that knows the line of each key."""
 
     lines: dict[Any, int]
@@ -75,7 +75,9 @@ class _Reader:
 
     def entries(self) -> Iterator[Entry]:
         root = self.root
-        self._keys(root, {"schema", "isa", "family", "defaults", "tiles"}, required={"schema", "isa", "family", "tiles"})
+        self._keys(
+            root, {"schema", "isa", "family", "defaults", "tiles"}, required={"schema", "isa", "family", "tiles"}
+        )
         if root["schema"] != 1:
             self._fail(root, "schema", f"schema {root['schema']!r} is unknown; this generator reads 1")
         if root["family"] != "small":
@@ -98,7 +100,9 @@ class _Reader:
         options = {**defaults, **self._options(row)}
         given = [key for key in ("tiles", "rows", "columns") if key in row]
         if len(given) != 1:
-            self._fail(row, "modes", "give one of tiles, rows (exact rows of C) and columns (vector columns), not more or less")
+            self._fail(
+                row, "modes", "give one of tiles, rows (exact rows of C) and columns (vector columns), not more or less"
+            )
         for mode in row["modes"]:
             if mode not in MODES:
                 self._fail(row, "modes", f"mode {mode!r} is none of {', '.join(MODES)}")
@@ -159,11 +163,14 @@ class _Reader:
     def _mapping(self, mapping: _Located, key: str) -> _Located:
         value = mapping[key]
         if not isinstance(value, _Located):
-            self._fail(mapping, key, f"{key} must be a mapping, not {value!r}")
+            raise self._error(mapping, key, f"{key} must be a mapping, not {value!r}")
         return value
 
     def _fail(self, mapping: _Located, key: Any, message: str) -> None:
-        raise SpecError(f"{self.label}:{mapping.lines.get(key, mapping.line)}: {message}")
+        raise self._error(mapping, key, message)
+
+    def _error(self, mapping: _Located, key: Any, message: str) -> SpecError:
+        return SpecError(f"{self.label}:{mapping.lines.get(key, mapping.line)}: {message}")
 
     def _value(self, node: Any) -> Any:
         if isinstance(node, yaml.MappingNode):

@@ -27,7 +27,18 @@ from .turn import Recipe
 if TYPE_CHECKING:
     from ..small.tile import Tile
 
-__all__ = ["Column", "Factor", "Isa", "LineOperand", "ScalarOperand", "TurnedBlock", "VectorOperand", "find", "isa_names", "label_op"]
+__all__ = [
+    "Column",
+    "Factor",
+    "Isa",
+    "LineOperand",
+    "ScalarOperand",
+    "TurnedBlock",
+    "VectorOperand",
+    "find",
+    "isa_names",
+    "label_op",
+]
 
 Code = list[Instruction]
 

@@ -1,7 +1,7 @@
 """How NEON kernels reach A, B and C.
 
-Pointers walk: loads add to them as they go, so that loops have no additions.  Three elements of a float column are a load
-of two and a lane load; nothing reads past an operand's end.
+Pointers walk: loads add to them as they go, so that loops have no additions.  Three elements of a float column are a
+load of two and a lane load; nothing reads past an operand's end.
 """
 
 from __future__ import annotations
@@ -153,9 +153,7 @@ class TurnedPairs(VectorOperand):
     A 16-byte load of a row holds two k steps of complex64 or one of complex128.
     """
 
-    def __init__(
-        self, isa: Neon, pool: Pool, general: Pool, base: Reg, stride: Reg, columns: Sequence[Column]
-    ) -> None:
+    def __init__(self, isa: Neon, pool: Pool, general: Pool, base: Reg, stride: Reg, columns: Sequence[Column]) -> None:
         self.isa, self.stride, self.columns = isa, stride, columns
         self.steps_a_load = 16 // isa.dtype.bytes
         rows = sum(column.span for column in columns)
@@ -200,9 +198,7 @@ class TurnedPairs(VectorOperand):
 class _Lines:
     """Lines contiguous along k, a pointer each."""
 
-    def __init__(
-        self, isa: Neon, pool: Pool, general: Pool, base: Reg, stride: Reg, count: int, sets: int
-    ) -> None:
+    def __init__(self, isa: Neon, pool: Pool, general: Pool, base: Reg, stride: Reg, count: int, sets: int) -> None:
         self.isa, self.stride = isa, stride
         self.lines = [base, *general.take(count - 1, f"lines of {base.name}")]
         self.sets = [pool.take(count, f"{base.name.upper()} set {number}") for number in range(sets)]
@@ -271,9 +267,7 @@ class KLanes(_Lines, ScalarOperand):
 class SideLanes(ScalarOperand):
     """Elements of one step side by side: registers hold several of them."""
 
-    def __init__(
-        self, isa: Neon, pool: Pool, general: Pool, base: Reg, stride: Reg, count: int, sets: int
-    ) -> None:
+    def __init__(self, isa: Neon, pool: Pool, general: Pool, base: Reg, stride: Reg, count: int, sets: int) -> None:
         self.isa = isa
         reals = count * isa.dtype.reals
         spans = [min(isa.lanes, reals - first) for first in range(0, reals, isa.lanes)]

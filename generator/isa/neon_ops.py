@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ..ir import Imm, Instruction, Mem, Op, Reg, Target, Vec
+from ..ir import Instruction, Mem, Op, Reg, Target, Vec
 from ..machine import Fault, Machine
 
 __all__: list[str] = []
@@ -80,7 +80,9 @@ def _lanes(operands: Sequence[object]) -> list[Vec]:
     vectors = [operand for operand in operands if isinstance(operand, Vec)]
     for one, next_one in zip(vectors, vectors[1:], strict=False):
         if next_one.reg.number != (one.reg.number + 1) % 32:
-            raise Fault(f"v{one.reg.number} and v{next_one.reg.number} are no neighbours, as a list of registers must be")
+            raise Fault(
+                f"v{one.reg.number} and v{next_one.reg.number} are no neighbours, as a list of registers must be"
+            )
     return vectors
 
 
@@ -207,7 +209,9 @@ def load(count: int, interleaved: bool) -> Op:
 def store(count: int, interleaved: bool) -> Op:
     """st1 or st2, likewise."""
     effect = _store_structures if interleaved else _store
-    return Op(f"st{2 if interleaved else 1}    {{{{{_names(count)}}}}}, {{{count}}}", "r" * count + "r", effect, "store")
+    return Op(
+        f"st{2 if interleaved else 1}    {{{{{_names(count)}}}}}, {{{count}}}", "r" * count + "r", effect, "store"
+    )
 
 
 def repeat(count: int) -> Op:

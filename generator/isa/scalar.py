@@ -25,7 +25,8 @@ def _store(machine: Machine, instruction: Instruction) -> None:
 
 def _argument(machine: Machine, instruction: Instruction) -> None:
     register, place = instruction.operands
-    assert isinstance(register, Reg) and isinstance(place, Mem)
+    assert isinstance(register, Reg)
+    assert isinstance(place, Mem)
     machine.general[register] = machine.memory[machine.address(place)]
 
 
@@ -150,7 +151,8 @@ class Scalar(Isa):
 
     def load_arguments(self, wanted: Sequence[tuple[Reg, str]]) -> Code:
         return [
-            Instruction(ARGUMENT, (register, Mem(self.args, 1, disp=offset(field))), field) for register, field in wanted
+            Instruction(ARGUMENT, (register, Mem(self.args, 1, disp=offset(field))), field)
+            for register, field in wanted
         ]
 
     def copy(self, register: Reg, source: Reg) -> Code:
@@ -312,24 +314,24 @@ class _CWalker(CWalker):
 
 
 class ScalarSingle(Scalar):
-    """float"""
+    """One float."""
 
     letter = "s"
 
 
 class ScalarDouble(Scalar):
-    """double"""
+    """One double."""
 
     letter = "d"
 
 
 class ScalarComplex(Scalar):
-    """float complex, its parts in registers of their own"""
+    """One float complex, its parts in registers of their own."""
 
     letter = "c"
 
 
 class ScalarDoubleComplex(Scalar):
-    """double complex, its parts in registers of their own"""
+    """One double complex, its parts in registers of their own."""
 
     letter = "z"

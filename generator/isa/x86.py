@@ -283,7 +283,9 @@ class X86(Isa):
         block = self.width_lanes("x")
         for number, start in enumerate(range(0, reals, block)):
             count = min(block, reals - start)
-            code += self.load_block(register, width, number, count, replace(place, disp=place.disp + number * 16), scratch)
+            code += self.load_block(
+                register, width, number, count, replace(place, disp=place.disp + number * 16), scratch
+            )
         return code
 
     def load_block(self, register: Reg, width: str, number: int, count: int, place: Mem, scratch: Reg) -> Code:

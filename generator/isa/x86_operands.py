@@ -76,9 +76,7 @@ class _Lines:
 
     def advance(self, steps: int) -> Code:
         """Move all lines on by k steps."""
-        return [
-            instruction for base in self.bases for instruction in self.isa.add(base, steps * self.isa.dtype.bytes)
-        ]
+        return [instruction for base in self.bases for instruction in self.isa.add(base, steps * self.isa.dtype.bytes)]
 
 
 class Vectors(VectorOperand):
@@ -116,9 +114,7 @@ class TurnedVectors(VectorOperand):
     blocks then gives R steps, each with its rows in order.
     """
 
-    def __init__(
-        self, isa: X86, pool: Pool, general: Pool, base: Reg, stride: Reg, columns: Sequence[Column]
-    ) -> None:
+    def __init__(self, isa: X86, pool: Pool, general: Pool, base: Reg, stride: Reg, columns: Sequence[Column]) -> None:
         self.isa, self.columns = isa, columns
         self.steps_a_load = isa.transposed_rows
         self.lines = _Lines(isa, general, base, stride, sum(column.span for column in columns))

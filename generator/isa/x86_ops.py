@@ -9,8 +9,25 @@ from functools import cache
 from ..ir import Instruction, Mem, Op, Reg, Target, Vec
 from ..machine import Machine
 
-__all__ = ["ADD", "BTL", "JMP", "JNC", "JNS", "JS", "JZ", "KMOV", "LEA", "MOV", "MOV_LOAD", "PREFETCH", "SUB", "TESTL",
-           "VZEROUPPER", "FloatOps", "float_ops"]
+__all__ = [
+    "ADD",
+    "BTL",
+    "JMP",
+    "JNC",
+    "JNS",
+    "JS",
+    "JZ",
+    "KMOV",
+    "LEA",
+    "MOV",
+    "MOV_LOAD",
+    "PREFETCH",
+    "SUB",
+    "TESTL",
+    "VZEROUPPER",
+    "FloatOps",
+    "float_ops",
+]
 
 
 def _go(instruction: Instruction) -> str:
@@ -271,10 +288,13 @@ def float_ops(real_bytes: int) -> FloatOps:
     p, one, block = ("ps", "ss", 4) if single else ("pd", "sd", 2)
     pair_x = Op("vmovddup {1}, {0}", "wr", _repeat(2 if single else 1), "broadcast")
     wide = "32x4" if single else "64x2"
-    low, high = (Op(f"vunpck{end}{p} {{2}}, {{1}}, {{0}}", "wrr", _unpack(end == "h", 1, block), "simd")
-                 for end in ("l", "h"))
-    low2, high2 = (Op(f"vunpck{end}pd {{2}}, {{1}}, {{0}}", "wrr", _unpack(end == "h", block // 2, block), "simd")
-                   for end in ("l", "h"))
+    low, high = (
+        Op(f"vunpck{end}{p} {{2}}, {{1}}, {{0}}", "wrr", _unpack(end == "h", 1, block), "simd") for end in ("l", "h")
+    )
+    low2, high2 = (
+        Op(f"vunpck{end}pd {{2}}, {{1}}, {{0}}", "wrr", _unpack(end == "h", block // 2, block), "simd")
+        for end in ("l", "h")
+    )
     narrow = {1: one, 2: "sd"} if single else {1: one}
     return FloatOps(
         load=Op(f"vmovu{p} {{1}}, {{0}}", "wr", _load, "load"),
@@ -285,7 +305,8 @@ def float_ops(real_bytes: int) -> FloatOps:
         mask_store=Op(f"vmaskmov{p} {{2}}, {{1}}, {{0}}", "rrr", _maskmov_store, "store"),
         repeat=Op(f"vbroadcast{one} {{1}}, {{0}}", "wr", _repeat(1), "broadcast"),
         repeat_in_x=Op("vbroadcastss {1}, {0}", "wr", _repeat(1), "broadcast") if single else pair_x,
-        repeat_pair=Op("vbroadcastsd {1}, {0}", "wr", _repeat(2), "broadcast") if single
+        repeat_pair=Op("vbroadcastsd {1}, {0}", "wr", _repeat(2), "broadcast")
+        if single
         else Op("vbroadcastf128 {1}, {0}", "wr", _repeat(2), "broadcast"),
         repeat_pair_in_x=pair_x if single else Op("vmovupd {1}, {0}", "wr", _repeat(2), "load"),
         zero=Op("vxorps {0}, {0}, {0}", "w", lambda m, i: m.set(i.operands[0], (0,) * m.lanes), "simd"),

@@ -124,9 +124,7 @@ class _OldC:
         """parts += beta * old."""
         isa = self.isa
         if self.scratch is not None:
-            return isa.scale_pairs(old[0], self.beta, self.scratch, column) + isa.add_register(
-                parts[0], old[0], column
-            )
+            return isa.scale_pairs(old[0], self.beta, self.scratch, column) + isa.add_register(parts[0], old[0], column)
         if not isa.dtype.complex:
             return isa.multiply_add(parts[0], old[0], isa.scalar_factor(self.beta[0]), column)
         real, imaginary = (isa.scalar_factor(register) for register in self.beta)

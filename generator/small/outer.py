@@ -5,7 +5,7 @@
 The k loop is IAAT's (arXiv 2208.09822; templates I, M1, M2, E and SUB of the same group's IrGEMM, section 4): the
 vector operand has two register sets that take turns ("ping-pong"), loads for a step stand between the multiplications
 of the step before, and a turn of the loop is `unroll` steps.  What is left of k goes through halves of a turn, quarter
-turns and so on, each loading exactly its own steps: the printed SUB of the papers would load one step too many for odd k.
+turns and so on, each loading exactly its own steps: the printed SUB of the papers loads one step too many for odd k.
 """
 
 from __future__ import annotations
@@ -210,4 +210,3 @@ class _Outer:
         held = {register for column in self.accumulators for parts in column for register in parts}
         held |= self.isa.kept(self.program.columns)
         return Pool([register for register in self.isa.vector_file if register not in held])
-
