@@ -24,6 +24,10 @@ class Reg:
     number: int
     name: str = ""
 
+    def __hash__(self) -> int:
+        # Proofs look registers up millions of times; the generated hash of three fields was their slowest part.
+        return self.number
+
 
 @dataclass(frozen=True, slots=True)
 class Vec:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from .abi import ARGS, FLAGS, offset
 from .dtypes import Dtype
@@ -21,8 +23,7 @@ from .machine import Fault, Machine
 
 __all__ = ["ProofError", "prove", "prove_all"]
 
-Number = tuple[int, int]
-Matrix = dict[tuple[int, int], Number]
+Matrix = npt.NDArray[np.int64]
 
 _PLACES = {"a": 1 << 20, "b": 2 << 20, "c": 3 << 20, "args": 4 << 20, "lanes": 5 << 20}
 _SCALAR_VALUES = {"alpha": (3, -2), "beta": (-5, 7)}
@@ -61,7 +62,7 @@ def prove(kernel: Kernel) -> int:
     return count
 
 
-def prove_all(kernels: Iterable[Kernel], cache: Path | None = None) -> tuple[int, int]:
+def prove_all(kernels: Sequence[Kernel], cache: Path | None = None) -> tuple[int, int]:
     """Prove kernels whose instructions are not in `cache`; return (proved now, known already).
 
     The cache is keyed by the instructions and by this proof's own code, and is written even when a proof fails.
@@ -72,24 +73,20 @@ def prove_all(kernels: Iterable[Kernel], cache: Path | None = None) -> tuple[int
             known = set(json.loads(cache.read_text()))
         except (ValueError, TypeError):
             known = set()
-    found: set[str] = set()
-    proved = skipped = 0
+    keys = {_key(kernel): kernel for kernel in kernels}
+    unknown = [key for key in keys if key not in known]
+    done: set[str] = set()
     try:
-        for kernel in kernels:
-            key = _key(kernel)
-            if key in known:
-                skipped += 1
-            else:
-                prove(kernel)
-                proved += 1
-            found.add(key)
+        for key in unknown:
+            prove(keys[key])
+            done.add(key)
     finally:
         if cache is not None:
             cache.parent.mkdir(parents=True, exist_ok=True)
             temporary = cache.with_suffix(".tmp")
-            temporary.write_text(json.dumps(sorted(known | found)))
+            temporary.write_text(json.dumps(sorted((known & set(keys)) | done)))
             temporary.replace(cache)
-    return proved, skipped
+    return len(unknown), len(keys) - len(unknown)
 
 
 def _key(kernel: Kernel) -> str:
@@ -129,41 +126,44 @@ def _cases(kernel: Kernel) -> Iterator[Case]:
 def _run(kernel: Kernel, case: Case) -> None:
     tile, dtype = kernel.tile, kernel.dtype
     m, n = (tile.mr, case.live) if tile.transposed else (case.live, tile.nr)
-    seed = int(hashlib.sha256(f"{kernel.name}{case}".encode()).hexdigest()[:8], 16)
-    numbers = random.Random(seed)
-    a_shape = (case.k, m) if tile.mode.a_transposed else (m, case.k)
-    b_shape = (n, case.k) if tile.mode.b_transposed else (case.k, n)
+    numbers = np.random.default_rng(int(hashlib.sha256(f"{kernel.name}{case}".encode()).hexdigest()[:8], 16))
+    shapes = {
+        "a": (case.k, m) if tile.mode.a_transposed else (m, case.k),
+        "b": (n, case.k) if tile.mode.b_transposed else (case.k, n),
+        "c": (m, n),
+    }
+    # Each matrix has a stride of its own, so that one used for another is noticed.
+    strides = {name: (shape[0] + 2 + gap) * dtype.bytes for gap, (name, shape) in enumerate(shapes.items())}
+    matrices = {name: numbers.integers(-9, 10, (*shape, dtype.reals)) for name, shape in shapes.items()}
+    places = {name: _places(name, shape, strides[name], dtype) for name, shape in shapes.items()}
     memory: dict[int, int] = {}
-    matrices: dict[str, Matrix] = {}
-    strides: dict[str, int] = {}
-    for name, (rows, columns) in {"a": a_shape, "b": b_shape, "c": (m, n)}.items():
-        strides[name] = (rows + 3) * dtype.bytes
-        matrices[name] = {
-            (i, j): (numbers.randint(-9, 9), numbers.randint(-9, 9) if dtype.complex else 0)
-            for i in range(rows)
-            for j in range(columns)
-        }
-        if name != "c" or case.flags & FLAGS["BETA"][0]:
-            for (i, j), parts in matrices[name].items():
-                for part in range(dtype.reals):
-                    memory[_place(name, i, j, part, strides, dtype)] = parts[part]
-    writable = {_place("c", i, j, part, strides, dtype) for i, j in matrices["c"] for part in range(dtype.reals)}
+    for name in ("a", "b", "c") if case.flags & FLAGS["BETA"][0] else ("a", "b"):
+        memory.update(zip(places[name], matrices[name].ravel().tolist(), strict=True))
     _set_arguments(kernel, case, strides, memory)
-    machine = Machine(kernel.isa.lanes, dtype.real_bytes, memory, writable)
+    machine = Machine(kernel.isa.lanes, dtype.real_bytes, memory, set(places["c"]))
     for register in (kernel.isa.a, kernel.isa.b, kernel.isa.c, kernel.isa.args):
         machine.general[register] = _PLACES[register.name]
     try:
         machine.run(kernel.program.code)
     except Fault as fault:
         raise ProofError(f"{kernel.name}: {case}: {fault}") from fault
-    for (i, j), value in _expected(kernel, case, m, n, matrices).items():
-        found = tuple(memory.get(_place("c", i, j, part, strides, dtype)) for part in range(dtype.reals))
-        if found != value[: dtype.reals]:
-            raise ProofError(f"{kernel.name}: {case}: C[{i},{j}] is {found}, should be {value[: dtype.reals]}")
+    for number, (place, value) in enumerate(zip(places["c"], _expected(kernel, case, matrices), strict=True)):
+        found = memory.get(place)
+        if found != value:
+            i, j = divmod(number // dtype.reals, n)
+            part = ("", " (imaginary part)")[number % dtype.reals]
+            raise ProofError(f"{kernel.name}: {case}: C[{i},{j}]{part} is {found}, should be {value}")
 
 
-def _place(name: str, i: int, j: int, part: int, strides: dict[str, int], dtype: Dtype) -> int:
-    return _PLACES[name] + j * strides[name] + i * dtype.bytes + part * dtype.real_bytes
+def _places(name: str, shape: tuple[int, int], stride: int, dtype: Dtype) -> list[int]:
+    """Addresses of a matrix's reals, in the order of a C array (row, column, part)."""
+    base = _PLACES[name]
+    return [
+        base + j * stride + i * dtype.bytes + part * dtype.real_bytes
+        for i in range(shape[0])
+        for j in range(shape[1])
+        for part in range(dtype.reals)
+    ]
 
 
 def _set_arguments(kernel: Kernel, case: Case, strides: dict[str, int], memory: dict[int, int]) -> None:
@@ -191,40 +191,41 @@ def _set_arguments(kernel: Kernel, case: Case, strides: dict[str, int], memory: 
     assert set(fields) | {"alpha", "beta", "pair", "flip", "reserved"} == set(ARGS)
 
 
-def _expected(kernel: Kernel, case: Case, m: int, n: int, matrices: dict[str, Matrix]) -> Matrix:
+def _expected(kernel: Kernel, case: Case, matrices: dict[str, Matrix]) -> list[int]:
+    """C's reals, in the order of a C array."""
     mode = kernel.tile.mode
     conjugate_a, conjugate_b = mode.conjugates
     if case.conjugated:
         # The pair (1, -1) conjugates the operand that is not the vector operand.
         conjugate_a, conjugate_b = (True, False) if kernel.tile.transposed else (False, True)
-    result: Matrix = {}
-    for i in range(m):
-        for j in range(n):
-            total = (0, 0)
-            for p in range(case.k):
-                a = matrices["a"][(p, i) if mode.a_transposed else (i, p)]
-                b = matrices["b"][(j, p) if mode.b_transposed else (p, j)]
-                total = _sum(total, _product(_conjugate(a, conjugate_a), _conjugate(b, conjugate_b)))
-            total = _conjugate(total, bool(case.flags & FLAGS["CONJ"][0]))
-            alpha, beta = (
-                value if kernel.dtype.complex else (value[0], 0)
-                for value in (_SCALAR_VALUES["alpha"], _SCALAR_VALUES["beta"])
-            )
-            if case.flags & FLAGS["ALPHA"][0]:
-                total = _product(alpha, total)
-            if case.flags & FLAGS["BETA"][0]:
-                total = _sum(total, _product(beta, matrices["c"][i, j]))
-            result[i, j] = total
-    return result
+    a = _operand(matrices["a"], mode.a_transposed, conjugate_a)
+    b = _operand(matrices["b"], mode.b_transposed, conjugate_b)
+    total = _product(a, b, np.matmul)
+    if case.flags & FLAGS["CONJ"][0]:
+        total = total[0], -total[1]
+    if case.flags & FLAGS["ALPHA"][0]:
+        total = _product(_scalar(kernel.dtype, "alpha"), total, np.multiply)
+    if case.flags & FLAGS["BETA"][0]:
+        old = _product(_scalar(kernel.dtype, "beta"), _operand(matrices["c"], False, False), np.multiply)
+        total = total[0] + old[0], total[1] + old[1]
+    found: list[int] = np.stack(total[: kernel.dtype.reals], axis=-1).ravel().tolist()
+    return found
 
 
-def _sum(x: Number, y: Number) -> Number:
-    return x[0] + y[0], x[1] + y[1]
+def _operand(matrix: Matrix, transposed: bool, conjugated: bool) -> tuple[Matrix, Matrix]:
+    """Real and imaginary part of op(matrix)."""
+    real = matrix[..., 0]
+    imaginary = matrix[..., 1] if matrix.shape[-1] == 2 else np.zeros_like(real)
+    real, imaginary = (real.T, imaginary.T) if transposed else (real, imaginary)
+    return real, -imaginary if conjugated else imaginary
 
 
-def _product(x: Number, y: Number) -> Number:
-    return x[0] * y[0] - x[1] * y[1], x[0] * y[1] + x[1] * y[0]
+def _scalar(dtype: Dtype, name: str) -> tuple[Matrix, Matrix]:
+    real, imaginary = _SCALAR_VALUES[name]
+    return np.array(real), np.array(imaginary if dtype.complex else 0)
 
 
-def _conjugate(x: Number, yes: bool) -> Number:
-    return (x[0], -x[1]) if yes else x
+def _product(
+    x: tuple[Matrix, Matrix], y: tuple[Matrix, Matrix], times: Callable[[Matrix, Matrix], Matrix]
+) -> tuple[Matrix, Matrix]:
+    return times(x[0], y[0]) - times(x[1], y[1]), times(x[0], y[1]) + times(x[1], y[0])

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from .dtypes import DTYPES, MODES
+from .isa.base import find, isa_names
 from .small.tile import Tile
 
 __all__ = ["SPEC_FOLDER", "Entry", "SpecError", "read_spec"]
@@ -82,6 +83,8 @@ class _Reader:
             self._fail(root, "schema", f"schema {root['schema']!r} is unknown; this generator reads 1")
         if root["family"] != "small":
             self._fail(root, "family", f"family {root['family']!r} is unknown; there is small")
+        if root["isa"] not in isa_names():
+            self._fail(root, "isa", f"isa {root['isa']!r} is unknown; there are {', '.join(isa_names())}")
         defaults = root.get("defaults") or _located({}, root.line)
         options = self._options(defaults)
         tiles = self._mapping(root, "tiles")
@@ -103,6 +106,8 @@ class _Reader:
             self._fail(
                 row, "modes", "give one of tiles, rows (exact rows of C) and columns (vector columns), not more or less"
             )
+        if not isinstance(row["modes"], list):
+            self._fail(row, "modes", f"modes must be a list, not {row['modes']!r}")
         for mode in row["modes"]:
             if mode not in MODES:
                 self._fail(row, "modes", f"mode {mode!r} is none of {', '.join(MODES)}")
@@ -120,15 +125,17 @@ class _Reader:
                         self.root["isa"],
                         self.root["family"],
                         letter,
-                        self._tile(table, mode, given[0], first, size, options),
+                        self._tile(table, mode, letter, given[0], first, size, options),
                         where,
                     )
 
-    def _tile(self, table: _Located, mode: str, kind: str, first: Any, size: int, options: dict[str, Any]) -> Tile:
+    def _tile(
+        self, table: _Located, mode: str, letter: str, kind: str, first: Any, size: int, options: dict[str, Any]
+    ) -> Tile:
         transposed = bool(options.get("transposed"))
         if kind == "columns":
-            if not isinstance(first, str):
-                self._fail(table, first, f"{first!r} is no list of vector columns such as zzm")
+            if not find(self.root["isa"], letter).has_columns(first):
+                self._fail(table, first, f"{self.root['isa']} has no vector columns called {first!r}")
             return Tile(MODES[mode], *((size, 0) if transposed else (0, size)), widths=first, **options)
         if not isinstance(first, int) or first < 1:
             self._fail(table, first, f"{first!r} is no size")

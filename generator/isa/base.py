@@ -139,7 +139,7 @@ class Isa(ABC):
     vector_registers: ClassVar[int]
     register_bytes: ClassVar[int]
     paired: ClassVar[bool] = False
-    """Complex accumulators are kept as re(s) v and im(s) v and combined once, instead of real and imaginary registers."""
+    """Complex sums are kept as re(s) v and im(s) v and combined once, instead of in real and imaginary registers."""
     first_by_multiply: ClassVar[bool] = False
     """Start a sum by a multiplication instead of clearing accumulators."""
     masks: ClassVar[bool] = False
@@ -155,7 +155,9 @@ class Isa(ABC):
 
     def __init__(self) -> None:
         self.dtype: Dtype = DTYPES[self.letter]
-        self.a, self.b, self.c, self.args = (Reg("x", -1, name) for name in ("a", "b", "c", "args"))
+        self.a, self.b, self.c, self.args = (
+            Reg("x", -1 - place, name) for place, name in enumerate(("a", "b", "c", "args"))
+        )
 
     # Shape of the registers
 
@@ -197,6 +199,10 @@ class Isa(ABC):
     @abstractmethod
     def columns(self, size: int, widths: str) -> list[Column]:
         """Cut `size` elements of the vector dimension into columns; `widths` says how where the ISA leaves a choice."""
+
+    def has_columns(self, widths: object) -> bool:
+        """Whether the ISA knows a list of vector columns by this word."""
+        return False
 
     def sized(self, tile: Tile) -> Tile:
         """The tile with its size along the vector dimension filled in from its widths."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 
 from ..ir import Instruction, Mem, Op, Reg, Target, Vec
@@ -78,7 +79,7 @@ def _store(machine: Machine, instruction: Instruction) -> None:
 
 def _lanes(operands: Sequence[object]) -> list[Vec]:
     vectors = [operand for operand in operands if isinstance(operand, Vec)]
-    for one, next_one in zip(vectors, vectors[1:], strict=False):
+    for one, next_one in itertools.pairwise(vectors):
         if next_one.reg.number != (one.reg.number + 1) % 32:
             raise Fault(
                 f"v{one.reg.number} and v{next_one.reg.number} are no neighbours, as a list of registers must be"

@@ -6,6 +6,7 @@ before it starts.  Complex numbers are kept interleaved; re(s) v and im(s) v are
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
@@ -61,6 +62,9 @@ class X86(Isa):
     @property
     def general_registers(self) -> Sequence[Reg]:
         return [Reg("x", number) for number in range(len(_NAMES))]
+
+    def has_columns(self, widths: object) -> bool:
+        return isinstance(widths, str) and re.fullmatch(f"[{self.widths}]+m?", widths) is not None
 
     def sized(self, tile: Tile) -> Tile:
         if not tile.widths:

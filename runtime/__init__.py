@@ -1,0 +1,46 @@
+"""Matrix products for shapes that BLAS libraries serve badly: small ones, and tall and skinny ones.
+
+>>> import numpy as np
+>>> import tilewright.runtime as tw
+>>> tw.gemm(np.eye(3, dtype=np.float32), np.ones((3, 2), np.float32))
+array([[1., 1.],
+       [1., 1.],
+       [1., 1.]], dtype=float32)
+
+`gemm` multiplies, `info` says what runs it, `selftest` checks every kernel on this CPU, and the errors derive from
+`ValueError`, `TypeError` and `RuntimeError`. The environment variable ``TILEWRIGHT_ISA`` forces an instruction set.
+"""
+
+from __future__ import annotations
+
+from ._library import lib, text
+from .about import Info, SelfTest, info, selftest
+from .errors import (
+    ArgumentError,
+    DtypeError,
+    IsaError,
+    LayoutError,
+    OverlapError,
+    ScalarError,
+    ShapeError,
+    TilewrightError,
+)
+from .product import gemm
+
+__version__ = text(lib.tw_version())
+
+__all__ = [
+    "ArgumentError",
+    "DtypeError",
+    "Info",
+    "IsaError",
+    "LayoutError",
+    "OverlapError",
+    "ScalarError",
+    "SelfTest",
+    "ShapeError",
+    "TilewrightError",
+    "gemm",
+    "info",
+    "selftest",
+]

@@ -1,0 +1,152 @@
+/* tilewright.h - matrix products for small and tall-and-skinny shapes.
+ *
+ *     #include <tilewright.h>                          cc program.c -ltilewright
+ *
+ *     float a[2 * 3] = {1, 2, 3, 4, 5, 6}, b[3 * 2] = {1, 0, 0, 1, 1, 1}, c[2 * 2];
+ *     if (tw_sgemm(TW_ROW_MAJOR, 'N', 'N', 2, 2, 3, 1, a, 3, b, 2, 0, c, 2) != TW_OK)
+ *         puts(tw_error_message());
+ *
+ * Usable from C99 and C++. Every function may be called from any thread at any time. None of them allocates memory,
+ * except that the first product of each type and transposition builds a table of 42 KB, kept for the life of the
+ * process, and tw_selftest takes a workspace that it gives back. Nothing is printed.
+ *
+ * Environment, read when the library is loaded:
+ *     TILEWRIGHT_ISA    force one instruction set: "avx512", "avx2", "neon" or "scalar". Where it cannot be used every
+ *     product
+ *                       fails with TW_ERROR_ISA; it is never replaced by another.
+ */
+#ifndef TILEWRIGHT_H
+#define TILEWRIGHT_H
+
+#include <stdint.h>
+
+#if defined(__GNUC__)
+#define TW_API __attribute__((visibility("default")))
+#else
+#define TW_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The Python module's declarations are read from here to the closing mark: plain C, no preprocessor. */
+/* cffi: begin */
+
+/* Values of CBLAS_LAYOUT, so that either may be passed. */
+enum { TW_ROW_MAJOR = 101, TW_COL_MAJOR = 102 };
+
+/* What functions return. 1 to 14 is the number of the argument that was wrong, counted as cblas_sgemm counts them. */
+enum {
+    TW_OK = 0,
+    TW_ERROR_ISA = 100,    /* the ISA asked for cannot be used, or none that was built can run here */
+    TW_ERROR_KERNEL = 101, /* no kernel for what was asked */
+    TW_ERROR_MEMORY = 102  /* out of memory; nothing was computed */
+};
+
+/* Why the calling thread's last failing call failed: what was asked, what is wrong with it, what would be right. Never
+ * NULL; valid until that thread's next failing call. */
+TW_API const char *tw_error_message(void);
+
+/* ---- Products: C = alpha op(A) op(B) + beta C ----
+ *
+ * layout            TW_ROW_MAJOR or TW_COL_MAJOR, of all three matrices.
+ * transa, transb    op of A and of B: 'N' the matrix, 'T' its transpose, 'C' its conjugate transpose ('T' for real
+ *                   types), 'R' its conjugate, not transposed ('N' for real types). Lower case as well. 'R' of one with
+ *                   'N' of the other is TW_ERROR_KERNEL on the ISAs whose kernels conjugate by mode: neon and scalar.
+ * m, n, k           op(A) is m x k, op(B) is k x n, C is m x n. Each >= 0, in elements.
+ * lda, ldb, ldc     elements from one row to the next (row-major) or one column to the next (column-major); at least
+ *                   the length of a row (column) as stored, and at least 1.
+ * alpha, beta       scalars; complex types take pointers to two reals, (real, imaginary).
+ * a, b, c           elements; complex types are pairs of reals, (real, imaginary), as C99's _Complex and std::complex
+ *                   are. A and B may overlap each other; C must overlap neither.
+ *
+ * beta = 0: C is written and not read, so what it held does not matter. alpha = 0 or k = 0: C = beta C, A and B are not
+ * read and may be NULL. m = 0 or n = 0: nothing is touched. Nothing is read or written beyond the elements of the three
+ * matrices.
+ *
+ * Complex products use the plain component formula; alpha = 1 (exactly) is not multiplied by. Returns TW_OK or says
+ * what is wrong, before anything was written.
+ */
+TW_API int tw_sgemm(int layout, int transa, int transb, int64_t m, int64_t n, int64_t k, float alpha, const float *a,
+                    int64_t lda, const float *b, int64_t ldb, float beta, float *c, int64_t ldc);
+TW_API int tw_dgemm(int layout, int transa, int transb, int64_t m, int64_t n, int64_t k, double alpha, const double *a,
+                    int64_t lda, const double *b, int64_t ldb, double beta, double *c, int64_t ldc);
+TW_API int tw_cgemm(int layout, int transa, int transb, int64_t m, int64_t n, int64_t k, const void *alpha,
+                    const void *a, int64_t lda, const void *b, int64_t ldb, const void *beta, void *c, int64_t ldc);
+TW_API int tw_zgemm(int layout, int transa, int transb, int64_t m, int64_t n, int64_t k, const void *alpha,
+                    const void *a, int64_t lda, const void *b, int64_t ldb, const void *beta, void *c, int64_t ldc);
+
+/* ---- Instruction sets ----
+ *
+ * They are numbered from 0 in order of preference, the last being best; the numbers may change with the version, names
+ * do not. */
+
+/* How many this version knows, whether built or not. */
+TW_API int tw_isa_count(void);
+/* "scalar", "neon", "avx2", "avx512"; NULL beyond the last. */
+TW_API const char *tw_isa_name(int isa);
+/* The number of kernels of this ISA in the library; 0: it was not built. */
+TW_API int tw_isa_kernels(int isa);
+/* 1 if this CPU and operating system can run it, else 0. Says nothing about whether it was built. */
+TW_API int tw_isa_supported(int isa);
+/* The best ISA that was built and can run here; -1: none. */
+TW_API int tw_isa_best(void);
+/* The ISA that products use now; -1: none, and tw_error_message says why. */
+TW_API int tw_isa_current(void);
+/* Why: "best of those built", "TILEWRIGHT_ISA" or "tw_isa_set". */
+TW_API const char *tw_isa_reason(void);
+/* Use the named ISA from now on, in all threads; products already running end as they began. NULL: the best.
+ * TW_ERROR_ISA, and no change, where it was not built or this CPU lacks it. */
+TW_API int tw_isa_set(const char *name);
+/* The ISA whose kernels a product runs, with dtype 's', 'd', 'c' or 'z' and the operations as seen column-major: the
+ * current one, or scalar where the current one has no kernels for it; -1: none, and tw_error_message says why. */
+TW_API int tw_isa_serving(int dtype, int transa, int transb);
+
+/* ---- What this library is ---- */
+
+TW_API const char *tw_version(void);
+/* The compiler that made it, for example "GCC 12.2.0". */
+TW_API const char *tw_compiler(void);
+/* The file it was loaded from; "" if it cannot be told. */
+TW_API const char *tw_library_path(void);
+/* The CPU's name as it gives it itself, or "unknown". */
+TW_API const char *tw_cpu_name(void);
+
+/* What tw_selftest did, per ISA in the numbering of tw_isa_name. */
+typedef struct tw_selftest_report {
+    int64_t listed[8];  /* kernels in the library */
+    int64_t run[8];     /* of these, run here: all, or none where this CPU lacks the ISA */
+    int64_t failed[8];  /* of these, wrong */
+    int64_t products;   /* products compared, kernel by kernel and through tw_?gemm */
+    int64_t mismatches; /* of these, not exactly right */
+    char failure[256];  /* the first one, with its kernel and sizes; "" if there was none */
+} tw_selftest_report;
+
+/* Run every kernel this CPU can execute, at several sizes and k, with the scalars and conjugations it takes, and
+ * products of every type, layout and transposition through every ISA, on integers, and compare each element exactly
+ * with plain C. Elements around C must keep their value. Takes about a second. Returns the number of mismatches, or -1
+ * for TW_ERROR_MEMORY. `report` may be NULL. */
+TW_API int64_t tw_selftest(tw_selftest_report *report);
+
+/* ---- Single kernels, for tests ---- */
+
+/* The number of kernels, and the name of one; NULL beyond the last. */
+TW_API int tw_kernel_total(void);
+TW_API const char *tw_kernel_name(int index);
+/* Run one kernel on one tile, column-major: C[m x n] = alpha P + beta C where P is the product of the kernel's own mode
+ * with A and B conjugated as asked. Leading dimensions in elements. TW_ERROR_KERNEL where there is no such kernel or it
+ * does not do this size or conjugation, TW_ERROR_ISA where this CPU cannot run it. */
+TW_API int tw_run_kernel(const char *name, int64_t m, int64_t n, int64_t k, int conj_a, int conj_b, const void *alpha,
+                         const void *a, int64_t lda, const void *b, int64_t ldb, const void *beta, void *c,
+                         int64_t ldc);
+
+/* cffi: end */
+
+/* The kernel of that name; NULL if there is none. The struct is in tw_kernel.h. */
+TW_API const struct tw_kernel *tw_find_kernel(const char *name);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

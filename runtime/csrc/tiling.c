@@ -1,0 +1,149 @@
+/* tiling.c - a shape -> tiles, by the plainest rule that uses the kernels well.
+ *
+ * C is cut into bands of rows and each band into tiles from left to right. A band's height is the one whose widest tile
+ * does most work per element loaded, m n / (m + n), for what is left of C; its tiles are as wide as kernels and columns
+ * allow. Masked kernels and the small exact ones take what remains. Nothing is searched, stored or allocated for a
+ * call: the tables below are made once per (isa, dtype, mode), and the walk is four numbers. */
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "internal.h"
+
+enum { LARGEST = 64 }; /* rows and columns of the largest tile used; kernels beyond it are left aside */
+
+struct tw_tiles {
+    bool paired;
+    uint8_t most_rows, most_columns;          /* of any kernel */
+    uint8_t width[LARGEST + 1][LARGEST + 1];  /* [m][n]: the widest tile of m rows with at most n columns; 0: none */
+    uint8_t height[LARGEST + 1][LARGEST + 1]; /* [m][n]: rows of the band to take where m x n is left */
+    const tw_kernel *kernel[LARGEST + 1][LARGEST + 1]; /* [m][n]: what does exactly this size */
+};
+
+tw_reach tw_kernel_reach(const tw_kernel *kernel)
+{
+    int slack = kernel->mask_span ? kernel->mask_span - 1 : 0;
+    tw_reach reach = {kernel->mr, kernel->mr, kernel->nr, kernel->nr};
+    if (kernel->vector_dim == 0) {
+        reach.least_m -= slack;
+    } else {
+        reach.least_n -= slack;
+    }
+    return reach;
+}
+
+/* Is `a` the better kernel for a size that both do? The smaller tile wastes fewer lanes; exact beats masked. */
+static bool better(const tw_kernel *a, const tw_kernel *b)
+{
+    int area_a = a->mr * a->nr, area_b = b->mr * b->nr;
+    return area_a != area_b ? area_a < area_b : a->mask_span < b->mask_span;
+}
+
+static void add(tw_tiles *tiles, const tw_kernel *kernel)
+{
+    tw_reach reach = tw_kernel_reach(kernel);
+    if (reach.most_m > LARGEST || reach.most_n > LARGEST) {
+        return;
+    }
+    tiles->paired = tiles->paired && kernel->paired;
+    for (int m = reach.least_m; m <= reach.most_m; m++) {
+        for (int n = reach.least_n; n <= reach.most_n; n++) {
+            const tw_kernel **place = &tiles->kernel[m][n];
+            if (*place == NULL || better(kernel, *place)) {
+                *place = kernel;
+            }
+        }
+    }
+}
+
+/* Fill width and height from the kernels. False: some shape cannot be covered. */
+static bool finish(tw_tiles *tiles)
+{
+    for (int m = 1; m <= LARGEST; m++) {
+        /* A height is of use only if every number of columns can be made up of its tiles. */
+        for (int n = 1; n <= LARGEST && tiles->kernel[m][1]; n++) {
+            tiles->width[m][n] = tiles->kernel[m][n] ? (uint8_t)n : tiles->width[m][n - 1];
+            if (tiles->kernel[m][n]) {
+                tiles->most_rows = (uint8_t)m;
+                tiles->most_columns = n > tiles->most_columns ? (uint8_t)n : tiles->most_columns;
+            }
+        }
+        for (int n = 1; n <= LARGEST; n++) {
+            int before = tiles->height[m - 1][n], width_before = tiles->width[before][n], width = tiles->width[m][n];
+            /* m w / (m + w) against the same of the best lower band, without the division; the taller wins a tie. */
+            bool here = width > 0 && m * width * (before + width_before) >= before * width_before * (m + width);
+            tiles->height[m][n] = (uint8_t)(here ? m : before);
+        }
+    }
+    return tiles->width[1][1] == 1;
+}
+
+static _Atomic(tw_tiles *) made[TW_ISAS][TW_DTYPES][TW_MODES];
+static tw_tiles incomplete; /* what `made` points at where the kernels cannot cover every shape */
+
+int tw_tiles_find(int isa, int dtype, int mode, const tw_tiles **found)
+{
+    _Atomic(tw_tiles *) *slot = &made[isa][dtype][mode];
+    tw_tiles *tiles = atomic_load_explicit(slot, memory_order_acquire);
+    if (tiles == NULL) {
+        tiles = calloc(1, sizeof *tiles);
+        if (tiles == NULL) {
+            return tw_fail(TW_ERROR_MEMORY, "out of memory: %zu bytes for the table of tiles.", sizeof *tiles);
+        }
+        tiles->paired = true;
+        for (int i = 0; i < tw_kernel_count; i++) {
+            const tw_kernel *kernel = &tw_kernels[i];
+            if (kernel->isa == isa && kernel->dtype == dtype && kernel->mode == mode && kernel->family == TW_SMALL) {
+                add(tiles, kernel);
+            }
+        }
+        tw_tiles *mine = tiles, *other = NULL;
+        if (!finish(mine)) {
+            tiles = &incomplete;
+        }
+        /* Threads that come first together each make one, equal; one is kept. No lock that a fork could leave held. */
+        if (!atomic_compare_exchange_strong(slot, &other, tiles)) {
+            tiles = other;
+        }
+        if (tiles != mine) {
+            free(mine);
+        }
+    }
+    *found = tiles == &incomplete ? NULL : tiles;
+    return TW_OK;
+}
+
+bool tw_tiles_paired(const tw_tiles *tiles)
+{
+    return tiles->paired;
+}
+
+tw_walk tw_walk_begin(const tw_tiles *tiles, int64_t m, int64_t n)
+{
+    return (tw_walk){tiles, m, n, 0, 0, 0};
+}
+
+static int at_most(int64_t size, int limit)
+{
+    return size < limit ? (int)size : limit;
+}
+
+bool tw_walk_next(tw_walk *walk, tw_tile *tile)
+{
+    const tw_tiles *tiles = walk->tiles;
+    if (walk->j == walk->n) { /* the band is done */
+        walk->i += walk->rows;
+        walk->j = 0;
+        walk->rows = 0;
+    }
+    if (walk->i >= walk->m || walk->n == 0) {
+        return false;
+    }
+    if (walk->rows == 0) {
+        walk->rows = tiles->height[at_most(walk->m - walk->i, tiles->most_rows)][at_most(walk->n, tiles->most_columns)];
+    }
+    int columns = tiles->width[walk->rows][at_most(walk->n - walk->j, tiles->most_columns)];
+    *tile = (tw_tile){tiles->kernel[walk->rows][columns], walk->i, walk->j, walk->rows, columns};
+    walk->j += columns;
+    return true;
+}

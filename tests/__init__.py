@@ -1,0 +1,1 @@
+"""Tests of Tilewright; a package, so that its folders can share helpers."""

@@ -1,0 +1,1 @@
+"""Tests of build.py and of packaging, on copies of the checkout."""

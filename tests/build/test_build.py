@@ -1,0 +1,151 @@
+"""What build.py makes: the same from the same, only what is asked for, and nothing twice."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from generator import ISAS
+from generator.compile import Compiler, host_arch, symbol_sizes
+from generator.outputs import read_manifest
+
+from ..support import miss
+from .conftest import FEW, Checkout
+
+
+def test_nothing_changed_touches_nothing(built: Checkout) -> None:
+    """A second run rewrites no file (time stamps included) and says so."""
+    before = {path: path.lstat().st_mtime_ns for path in built.root.rglob("*") if "__pycache__" not in path.parts}
+    said = built.build("compile", *FEW)
+    after = {path: path.lstat().st_mtime_ns for path in built.root.rglob("*") if "__pycache__" not in path.parts}
+    assert after == before
+    assert said.count("nothing changed") == 2
+
+
+def test_same_input_same_bytes(built: Checkout, checkout: Checkout) -> None:
+    """Another folder, another time, one job instead of several: the same sources, objects, library and manifest."""
+    checkout.build("compile", *FEW, "--jobs", "1")
+    assert checkout.contents() == built.contents()
+
+
+def test_no_path_of_this_machine(built: Checkout) -> None:
+    """Neither sources nor library say where they were made."""
+    for name, content in built.contents().items():
+        assert str(built.root).encode() not in content, name
+
+
+def test_change_compiles_only_what_it_touches(own: Checkout) -> None:
+    """A changed C file costs one unit; the kernels' objects stay."""
+    with (own.root / "runtime" / "csrc" / "error.c").open("a") as file:
+        file.write("/* changed */\n")
+    kernels = {path: path.stat().st_mtime_ns for path in own.out.glob("obj/scalar-*.o")}
+    assert re.search(r" 1 of \d+ units", own.build("compile", *FEW))
+    assert {path: path.stat().st_mtime_ns for path in own.out.glob("obj/scalar-*.o")} == kernels
+
+
+def test_manifest_says_what_was_compiled(built: Checkout) -> None:
+    """Names, "compiled" and sizes agree with the library itself."""
+    kernels = read_manifest(built.out)["kernels"]
+    sizes = symbol_sizes(built.out / "lib" / "libtilewright.so")
+    assert kernels
+    for kernel in kernels:
+        assert kernel["compiled"] is True
+        assert kernel["code_bytes"] == sizes[f"tw_{kernel['name']}"] > 16
+
+
+def test_symbol_sizes_agree_with_nm(built: Checkout) -> None:
+    """Our reading of the ELF symbol table against binutils'."""
+    if shutil.which("nm") is None:
+        miss("nm (binutils) is not there to compare with")
+    library = str(built.out / "lib" / "libtilewright.so")
+    listed = subprocess.run(["nm", "-S", "--defined-only", library], capture_output=True, text=True, check=True).stdout
+    expected = {name: int(size, 16) for size, name in re.findall(r"^\w+ (\w+) [TtRr] (\w+)$", listed, re.M)}
+    assert {name: size for name, size in symbol_sizes(Path(library)).items() if name in expected} == expected
+    assert len(expected) > 30
+
+
+def test_library_exports_the_interface_only(built: Checkout) -> None:
+    """Kernels are reached through the table; nothing but tw_ names is visible to a program that links us."""
+    library = ctypes.CDLL(str(built.out / "lib" / "libtilewright.so"))
+    kernel = read_manifest(built.out)["kernels"][0]["name"]
+    assert not hasattr(library, f"tw_{kernel}")
+    assert ctypes.c_int.in_dll(library, "tw_kernel_count").value == len(read_manifest(built.out)["kernels"])
+    assert library.tw_isa_count() > 0
+
+
+def test_only_isa_groups_get_isa_flags(checkout: Checkout, tmp_path: Path) -> None:
+    """Common code compiled with -mavx2 dies with SIGILL on older CPUs (OpenBLAS issue 4945)."""
+    log = tmp_path / "commands"
+    wrapper = tmp_path / "cc"
+    wrapper.write_text(f'#!/bin/sh\necho "$@" >> {log}\nexec gcc "$@"\n')
+    wrapper.chmod(0o755)
+    checkout.build(
+        "compile", "--target", host_arch(), "--only", "gemm_s_nn_4x*", "gemm_s_nn_16x*", "--cc", str(wrapper)
+    )
+    compiled = [line.split() for line in log.read_text().splitlines() if " -c " in line]
+    seen = set()
+    for command in compiled:
+        unit = command[command.index("-c") + 1]
+        isa = unit.partition("-")[0]
+        seen.add(isa)
+        machine = {flag for flag in command if flag.startswith("-m")}
+        assert machine == {flag for flag in (ISAS[isa].cflags if isa in ISAS else ()) if flag.startswith("-m")}, unit
+    assert seen >= {"scalar", "runtime", "kernel", "python"}
+
+
+def test_clang_builds_it_too(checkout: Checkout) -> None:
+    """The second compiler, under the same -Werror."""
+    clang = next((name for name in ("clang", "clang-22") if shutil.which(name)), None)
+    if clang is None:
+        miss("no clang")
+    said = checkout.build("compile", *FEW, "--cc", str(clang))
+    assert "clang version" in said
+
+
+@pytest.mark.skipif(host_arch() == "aarch64", reason="the host is aarch64: nothing to cross-compile")
+def test_cross_build(checkout: Checkout) -> None:
+    """--target aarch64 makes an aarch64 library and Python module and leaves the host's links alone."""
+    if shutil.which("aarch64-linux-gnu-gcc") is None:
+        miss("no aarch64-linux-gnu-gcc")
+    checkout.build("compile", "--target", "aarch64", "--isa", "neon", "--only", "gemm_s_nn_4x*")
+    for name in ("libtilewright.so", "_tilewright.abi3.so"):
+        header = (checkout.root / "build" / "aarch64" / "lib" / name).read_bytes()[:20]
+        assert header[18:20] == b"\xb7\x00"  # EM_AARCH64
+    assert not (checkout.root / "runtime" / "libtilewright.so.0").exists()
+    assert not checkout.out.exists()
+
+
+def test_clean_leaves_only_sources(checkout: Checkout) -> None:
+    """Clean takes away all that a build added."""
+    before = {path for path in checkout.root.rglob("*") if "__pycache__" not in path.parts}
+    checkout.build("compile", *FEW)
+    checkout.build("clean")
+    after = {path for path in checkout.root.rglob("*") if "__pycache__" not in path.parts}
+    assert after - before == {checkout.root / "build", checkout.root / "build" / ".lock"}
+
+
+def test_info(built: Checkout) -> None:
+    """Info names version, compiler and what was compiled."""
+    said = built.build("info", "--target", host_arch())
+    count = len(json.loads((built.out / "manifest.json").read_text())["kernels"])
+    assert Compiler.find(host_arch()).version in said
+    assert re.search(rf"scalar +{count} kernels, {count} compiled", said)
+
+
+def test_environment_is_kept_while_it_fits(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key of .venv changes with the pins and with the interpreter, not from run to run."""
+    python = tmp_path / "python"
+    python.symlink_to("/usr/bin/env")
+    key = script.environment_key(python)
+    assert script.environment_key(python) == key
+    python.unlink()
+    python.symlink_to(os.path.realpath("/bin/sh"))
+    assert script.environment_key(python) != key

@@ -1,0 +1,127 @@
+"""What build.py says when something is missing: one line, naming what and what to do."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from generator.compile import CompileError, host_arch
+from generator.library import python_headers
+
+from .conftest import FEW, Checkout
+
+
+def refused(checkout: Checkout, *arguments: str, **environment: str) -> str:
+    """Run build.py, which must refuse; return its one line."""
+    code, _, complaint = checkout.run(*arguments, **environment)
+    assert code != 0
+    assert "Traceback" not in complaint
+    return complaint.strip().splitlines()[-1]
+
+
+def program(path: Path, text: str) -> str:
+    """Write a shell script that stands in for a compiler."""
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_missing_compiler(built: Checkout, tmp_path: Path) -> None:
+    line = refused(built, "compile", *FEW, PATH=str(tmp_path))
+    assert line.startswith(f"build.py: no C compiler for {host_arch()}: looked for gcc, cc, clang.")
+    assert "apt-get install gcc" in line
+
+
+def test_named_compiler_is_not_there(built: Checkout) -> None:
+    assert "looked for nothing-cc." in refused(built, "compile", *FEW, "--cc", "nothing-cc")
+    assert "looked for other-cc." in refused(built, "compile", *FEW, CC="other-cc")
+
+
+def test_too_old_compiler(built: Checkout, tmp_path: Path) -> None:
+    old = program(
+        tmp_path / "gcc-8", 'case "$*" in *--version*) echo "gcc (Debian) 8.3.0";; *) echo "version 8";; esac'
+    )
+    assert "is gcc 8; gcc >= 9 or clang >= 12 is needed" in refused(built, "compile", *FEW, "--cc", old)
+
+
+def test_compiler_without_c_library(built: Checkout, tmp_path: Path) -> None:
+    bare = program(
+        tmp_path / "gcc", 'case "$*" in *--version*) echo "gcc 12";; *) echo "no stdlib.h" >&2; exit 1;; esac'
+    )
+    line = refused(built, "compile", *FEW, "--cc", bare)
+    assert "stdlib.h is not found" in line
+    assert "apt-get install libc6-dev" in line
+
+
+def test_compiler_for_another_machine(built: Checkout) -> None:
+    other = "aarch64" if host_arch() == "x86_64" else "x86_64"
+    line = refused(built, "compile", "--target", other, "--isa", "scalar", "--cc", "gcc")
+    assert f"gcc cannot compile for {other}: it does not compile for this architecture" in line
+
+
+def test_compile_error_is_shown(own: Checkout) -> None:
+    """The compiler's own words and the command, and the rest of the build can go on later."""
+    source = own.root / "runtime" / "csrc" / "error.c"
+    good = source.read_text()
+    source.write_text("int broken(\n")
+    code, _, complaint = own.run("compile", *FEW)
+    assert code != 0
+    assert "error.c" in complaint
+    assert "error:" in complaint
+    assert "Traceback" not in complaint
+    source.write_text(good)
+    own.build("compile", *FEW)
+
+
+def test_missing_python_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path))
+    with pytest.raises(CompileError, match=r"Python\.h is missing.*apt-get install python3\.\d+-dev"):
+        python_headers(host_arch(), tmp_path)
+
+
+def test_missing_venv_module(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(script, "VENV", tmp_path / ".venv")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "ensurepip" else object())
+    with pytest.raises(script.BuildError, match=r"no module ensurepip.*apt-get install python3-venv"):
+        script.make_environment(tmp_path / ".venv" / "bin" / "python", inside=False)
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_too_old_python(checkout: Checkout) -> None:
+    """The check comes before anything that an old Python cannot even import."""
+    pretend = "import sys; sys.version_info = (3, 9, 1, 'final', 0); exec(open('build.py').read())"
+    ran = subprocess.run([sys.executable, "-c", pretend], cwd=checkout.root, capture_output=True, text=True)
+    assert ran.returncode == 1
+    assert ran.stderr.strip() == "build.py: Python 3.10 or newer is needed, this is 3.9; try python3.12"
+
+
+def test_unknown_isa(built: Checkout) -> None:
+    line = refused(built, "compile", "--isa", "sve")
+    assert line.startswith("build.py: --isa sve: there is no such instruction set; there are ")
+    assert "scalar" in line
+
+
+def test_unknown_kernel(built: Checkout) -> None:
+    line = refused(built, "generate", "--only", "gemm_s_nn_4x5__scalr")
+    assert "--only gemm_s_nn_4x5__scalr: no kernel is called that; there are gemm_s_nn_4x" in line
+
+
+def test_unknown_option_and_benchmark(built: Checkout) -> None:
+    assert "--fast is not an option; python3 build.py compile --help" in refused(built, "compile", "--fast")
+    assert "give one of" in refused(built, "bench", "nothing")
+
+
+def test_python_m_build_is_loud(checkout: Checkout) -> None:
+    """A top-level build.py hides PyPA's build, which would have made a wheel: exit 0 and nothing made is a trap."""
+    for arguments in ([], ["--wheel"]):
+        ran = subprocess.run(
+            [sys.executable, "-m", "build", *arguments], cwd=checkout.root, capture_output=True, text=True
+        )
+        assert ran.returncode == 1
+        assert "pip wheel ." in ran.stderr

@@ -1,0 +1,110 @@
+"""Every kernel of every ISA, interpreted on exact integers; and kernels broken on purpose, which must be found out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import pytest
+
+from generator.ir import Imm, Instruction, Mem
+from generator.kernel import Kernel, kernels_of, spec_files
+from generator.prove import ProofError, prove
+
+GROUPS = [(path, letter) for path in spec_files() for letter in "sdcz"]
+
+
+@cache
+def kernels(path: object, letter: str) -> list[Kernel]:
+    return [kernel for kernel in kernels_of(path) if kernel.entry.letter == letter]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("path", "letter"), GROUPS, ids=[f"{path.stem}-{letter}" for path, letter in GROUPS])
+def test_every_kernel_is_proved(path: object, letter: str) -> None:
+    """A schedule, tail or epilogue that is wrong for some k, flag or live size; a read past an operand's end."""
+    assert sum(prove(kernel) for kernel in kernels(path, letter)) > 0
+
+
+SUBJECTS = [
+    ("scalar", "gemm_s_nn_2x2__scalar"),
+    ("neon", "gemm_s_nn_12x4__neon"),
+    ("neon", "gemm_z_nc_3x2__neon"),
+    ("neon", "gemm_d_tt_4x8__neon"),
+    ("neon", "gemm_s_tn_3x4__neon"),
+    ("avx2", "gemm_d_nn_8x3_yym__avx2"),
+    ("avx2", "gemm_c_tt_3x4_ym__avx2"),
+    ("avx512", "gemm_s_tn_13x3__avx512"),
+    ("avx512", "gemm_z_nn_8x2_zzm__avx512"),
+]
+
+
+def kernel_called(isa: str, name: str) -> Kernel:
+    """A fresh copy: these tests change it."""
+    (path,) = [path for path in spec_files() if path.stem == isa]
+    (kernel,) = [kernel for kernel in kernels_of(path) if str(kernel.name) == name]
+    return kernel
+
+
+@pytest.mark.parametrize(("isa", "name"), SUBJECTS)
+def test_each_missing_instruction_is_noticed(isa: str, name: str) -> None:
+    """A proof that passes whatever the kernel does. Removing any one instruction must fail it.
+
+    Instructions that only save work are the exceptions: nothing depends on them for the result.
+    """
+    kernel = kernel_called(isa, name)
+    code = list(kernel.program.code)
+    unnoticed = []
+    for position, instruction in enumerate(code):
+        kernel.program.code = code[:position] + code[position + 1 :]
+        try:
+            prove(kernel)
+        except ProofError:
+            continue
+        unnoticed.append((position, instruction))
+    harmless = [found for found in unnoticed if _only_saves_work(found[1], code, found[0])]
+    assert unnoticed == harmless
+
+
+def _only_saves_work(instruction: Instruction, code: list[Instruction], position: int) -> bool:
+    """vzeroupper changes no result; falling through a jump or label may lead to the same place."""
+    if instruction.op.text.startswith("vzeroupper"):
+        return True
+    # With ALPHA clear, skipping the jump over the scaling reads alpha and multiplies: noticed.  A jump to the very next
+    # instruction, and a label that nothing jumps to any more, change nothing.
+    if instruction.op.kind in ("branch", "label"):
+        return True
+    # Clearing a register that the next load overwrites whole, or a bound that only orders the lanes of a masked column.
+    following = code[position + 1 : position + 2]
+    return bool(following) and instruction.op.kind == "count" and following[0].op.kind == "branch"
+
+
+@pytest.mark.parametrize(("isa", "name"), SUBJECTS)
+def test_each_shifted_access_is_noticed(isa: str, name: str) -> None:
+    """A displacement that is off by one element: it must be a wrong result or a fault, in loads and stores alike."""
+    kernel = kernel_called(isa, name)
+    code = list(kernel.program.code)
+    tried = 0
+    for position, instruction in enumerate(code):
+        for number, operand in enumerate(instruction.operands):
+            if not isinstance(operand, Mem) or operand.base.name == "args" or instruction.op.kind == "int":
+                continue
+            moved = replace(operand, disp=operand.disp + kernel.dtype.real_bytes)
+            operands = (*instruction.operands[:number], moved, *instruction.operands[number + 1 :])
+            kernel.program.code = [*code[:position], replace(instruction, operands=operands), *code[position + 1 :]]
+            tried += 1
+            with pytest.raises(ProofError):
+                prove(kernel)
+    assert tried
+
+
+def test_a_loop_without_end_is_noticed() -> None:
+    """A counter that is never decremented would hang the proof instead of failing it."""
+    kernel = kernel_called("neon", "gemm_s_nn_12x4__neon")
+    kernel.program.code = [
+        replace(instruction, operands=(*instruction.operands[:2], Imm(0)))
+        if instruction.op.kind == "count"
+        else instruction
+        for instruction in kernel.program.code
+    ]
+    with pytest.raises(ProofError, match=r"does not end|C\[|nothing at"):
+        prove(kernel)

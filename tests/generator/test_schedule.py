@@ -1,0 +1,101 @@
+"""The scheduler, the allocator and the dead-code pass, on instructions made up for them."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from generator.ir import Instruction, Op, Reg
+from generator.kernel import kernels_of, spec_files
+from generator.machine import Machine
+from generator.names import KernelName, parse
+from generator.registers import OutOfRegisters, Pool
+from generator.schedule import interleave
+
+REGISTERS = [Reg("x", number) for number in range(5)]
+
+
+def _mix(machine: Machine, instruction: Instruction) -> None:
+    target, first, second = instruction.operands
+    assert isinstance(target, Reg)
+    machine.general[target] = (machine.number(first) * 31 + machine.number(second) * 17 + 7) % 1_000_003
+
+
+MIX = Op("mix {0}, {1}, {2}", "wrr", _mix, "int")
+registers = st.sampled_from(REGISTERS)
+instructions = st.builds(lambda target, one, two: Instruction(MIX, (target, one, two)), registers, registers, registers)
+
+
+def result(code: list[Instruction]) -> dict[Reg, int]:
+    machine = Machine(1, 4, {}, set(), general={register: register.number for register in REGISTERS})
+    machine.run(code)
+    return machine.general
+
+
+@given(
+    st.lists(instructions, max_size=12), st.lists(instructions, max_size=8), st.sampled_from(["even", "front", "none"])
+)
+def test_interleaving_changes_no_result(compute: list[Instruction], loads: list[Instruction], pattern: str) -> None:
+    """A load moved above an instruction that still reads what it overwrites."""
+    merged = interleave(compute, loads, pattern)
+    assert Counter(map(id, merged)) == Counter(map(id, [*compute, *loads]))
+    assert result(merged) == result([*compute, *loads])
+
+
+def test_interleaving_spreads() -> None:
+    """A scheduler that always leaves loads at the end would pass the test above."""
+    compute = [Instruction(MIX, (REGISTERS[0], REGISTERS[0], REGISTERS[1])) for _ in range(8)]
+    loads = [Instruction(MIX, (REGISTERS[2 + number], REGISTERS[1], REGISTERS[1])) for number in range(2)]
+    places = {
+        pattern: [interleave(compute, loads, pattern).index(load) for load in loads] for pattern in ("even", "front")
+    }
+    assert places == {"even": [0, 5], "front": [0, 1]}
+
+
+@given(st.lists(st.integers(1, 4), max_size=8))
+def test_pool_hands_out_nothing_twice(sizes: list[int]) -> None:
+    """Two purposes that share a register."""
+    pool = Pool([Reg("v", number) for number in range(16)])
+    taken: list[Reg] = []
+    for size in sizes:
+        try:
+            taken += pool.take(size, "x", adjacent=size)
+        except OutOfRegisters:
+            break
+    assert len(set(taken)) == len(taken)
+
+
+@given(
+    st.builds(
+        KernelName,
+        st.just("gemm"),
+        st.sampled_from("sdcz"),
+        st.sampled_from(["nn", "nt", "tn", "tt", "nc", "cn", "tc"]),
+        st.integers(1, 99),
+        st.integers(1, 99),
+        st.from_regex(r"(?:[zyx]{1,3}m?)?", fullmatch=True),
+        st.sampled_from(["neon", "avx2", "avx512", "scalar"]),
+        st.lists(st.sampled_from(["prf", "dot"]), unique=True, max_size=2).map(tuple),
+    )
+)
+def test_names_round_trip(name: KernelName) -> None:
+    """A name that reads back as another kernel."""
+    assert parse(str(name)) == name
+
+
+TABLE = {  # IrGEMM, table 3
+    ("s", "nn"): 70, ("s", "nt"): 124, ("s", "tn"): 26, ("s", "tt"): 70,
+    ("d", "nn"): 50, ("d", "nt"): 60, ("d", "tn"): 26, ("d", "tt"): 50,
+    ("z", "nn"): 25, ("z", "nt"): 25, ("z", "tn"): 25, ("z", "tt"): 25,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("letter", "mode"), TABLE)
+def test_neon_has_the_papers_tables(letter: str, mode: str) -> None:
+    """A kernel of the papers' table that is missing, or one that is not in it."""
+    (path,) = [path for path in spec_files() if path.stem == "neon"]
+    found = [k for k in kernels_of(path) if k.entry.letter == letter and k.tile.mode.name == mode]
+    assert len(found) == TABLE[letter, mode]

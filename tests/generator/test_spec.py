@@ -1,0 +1,113 @@
+"""Specs that are wrong: the error must point at the line and say what would be right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from generator.kernel import kernels_of
+from generator.spec import SpecError, read_spec
+
+HEAD = "schema: 1\nisa: neon\nfamily: small\n"
+
+
+def spec(folder: Path, text: str) -> Path:
+    path = folder / "neon.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("schema: [1\n", r"neon\.yaml:2: not YAML"),
+        ("- 1\n", r"neon\.yaml:1: a spec is a mapping"),
+        (
+            "schema: 2\nisa: neon\nfamily: small\ntiles: {}\n",
+            r"neon\.yaml:1: schema 2 is unknown; this generator reads 1",
+        ),
+        ("schema: 1\nisa: neon\nfamily: big\ntiles: {}\n", r"neon\.yaml:3: family 'big' is unknown; there is small"),
+        ("schema: 1\nisa: sve\nfamily: small\ntiles: {}\n", r"neon\.yaml:2: isa 'sve' is unknown; there are .*neon"),
+        (HEAD, r"neon\.yaml:1: tiles is missing"),
+        (HEAD + "tiles: 3\n", r"neon\.yaml:4: tiles must be a mapping, not 3"),
+        (HEAD + "tilez: {}\ntiles: {}\n", r"neon\.yaml:4: unknown key 'tilez'; known are defaults, family"),
+        (HEAD + "tiles:\n  q: []\n", r"neon\.yaml:5: type 'q' is none of s, d, c, z"),
+        (HEAD + "tiles:\n  s: {}\n", r"neon\.yaml:5: s needs a list"),
+        (HEAD + "tiles:\n  s:\n    - {modes: [nx], tiles: {4: 4}}\n", r"neon\.yaml:6: mode 'nx' is none of nn, nt"),
+        (
+            HEAD + "tiles:\n  s:\n    - {modes: [nc], tiles: {4: 4}}\n",
+            r"neon\.yaml:6: mode nc conjugates, type s is real",
+        ),
+        (HEAD + "tiles:\n  s:\n    - {tiles: {4: 4}}\n", r"neon\.yaml:6: modes is missing"),
+        (HEAD + "tiles:\n  s:\n    - {modes: [nn]}\n", r"neon\.yaml:6: give one of tiles, rows"),
+        (HEAD + "tiles:\n  s:\n    - {modes: nn, tiles: {4: 4}}\n", r"neon\.yaml:6: modes must be a list"),
+        (HEAD + "tiles:\n  s:\n    - {modes: [nn], tiles: {four: 4}}\n", r"neon\.yaml:6: 'four' is no size"),
+        (
+            HEAD + "tiles:\n  s:\n    - {modes: [nn], tiles: {4: -4}}\n",
+            r"neon\.yaml:6: 4: -4 is neither a largest size",
+        ),
+        (HEAD + "tiles:\n  s:\n    - {modes: [nn], tiles: {4: [1, x]}}\n", r"neon\.yaml:6: 4: \[1, 'x'\] is neither"),
+        (
+            HEAD + "tiles:\n  s:\n    - {modes: [nn], unroll: 3, tiles: {4: 4}}\n",
+            r"neon\.yaml:6: unroll 3 is no power of two",
+        ),
+        (
+            HEAD + "tiles:\n  s:\n    - {modes: [nn], unroll: yes, tiles: {4: 4}}\n",
+            r"neon\.yaml:6: unroll must be int, not True",
+        ),
+        (
+            HEAD + "tiles:\n  s:\n    - {modes: [nn], interleave: odd, tiles: {4: 4}}\n",
+            r"neon\.yaml:6: interleave 'odd' is none of even",
+        ),
+        (
+            HEAD + "tiles:\n  s:\n    - {modes: [nn], tiles: {4: 4}, tiles: {3: 4}}\n",
+            r"neon\.yaml:6: 'tiles' stands twice",
+        ),
+        (
+            HEAD + "tiles:\n  s:\n    - {modes: [nn], columns: {zz: [4]}}\n",
+            r"neon\.yaml:6: neon has no vector columns called 'zz'",
+        ),
+    ],
+)
+def test_wrong_specs_are_refused(text: str, said: str, tmp_path: Path) -> None:
+    """A misprint in a spec that generates other kernels than were meant, or a traceback instead of a line number."""
+    with pytest.raises(SpecError, match=said):
+        kernels_of(spec(tmp_path, text))
+
+
+def test_too_many_registers(tmp_path: Path) -> None:
+    """A tile that does not fit must be refused with its line, not spilled or generated wrong."""
+    path = spec(tmp_path, HEAD + "tiles:\n  s:\n    - modes: [nn]\n      tiles: {12: [12]}\n")
+    (kernel,) = kernels_of(path)
+    said = r"neon\.yaml:7: tile 12x12 for s needs more registers than neon has: .*there are 32"
+    with pytest.raises(SpecError, match=said):
+        kernel.program  # noqa: B018
+
+
+def test_one_name_twice(tmp_path: Path) -> None:
+    """Two entries for one kernel: one would silently win."""
+    path = spec(
+        tmp_path, HEAD + "tiles:\n  s:\n    - {modes: [nn], tiles: {4: 2}}\n    - {modes: [nn], tiles: {4: 1}}\n"
+    )
+    with pytest.raises(SpecError, match=r"neon\.yaml:7: gemm_s_nn_4x1__neon is asked for twice, first at .*:6"):
+        kernels_of(path)
+
+
+def test_every_smaller_size_is_meant(tmp_path: Path) -> None:
+    """{4: 3} is 4x1, 4x2 and 4x3; {4: [3]} is 4x3 alone."""
+    path = spec(tmp_path, HEAD + "tiles:\n  d:\n    - {modes: [nn, nt], tiles: {4: 3, 2: [3]}}\n")
+    sizes = [(entry.tile.mode.name, entry.tile.mr, entry.tile.nr) for entry in read_spec(path)]
+    assert sizes == [
+        (mode, *size)
+        for mode, size in [
+            ("nn", (4, 1)),
+            ("nn", (4, 2)),
+            ("nn", (4, 3)),
+            ("nt", (4, 1)),
+            ("nt", (4, 2)),
+            ("nt", (4, 3)),
+            ("nn", (2, 3)),
+            ("nt", (2, 3)),
+        ]
+    ]

@@ -1,0 +1,152 @@
+"""An aarch64 Python under qemu: a folder of unpacked arm64 Debian packages and wheels; nothing is installed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from ..support import BUILD, ROOT, Unavailable, tool
+from .machines import emulator
+
+ARCH = "aarch64"
+HOME = BUILD / "emulation"
+DEBIAN_PACKAGES = ("python3-minimal", "libpython3-stdlib", "libstdc++6")
+WHEELS = ("numpy", "cffi")
+
+
+@dataclass(frozen=True)
+class EmulatedPython:
+    """An unpacked aarch64 system with a Python and numpy in it."""
+
+    sysroot: Path
+    site: Path
+    package: Path | None = None
+
+    def run(self, code: str, **environment: str) -> str:
+        """Run code and return what it prints; raises AssertionError when it fails."""
+        python = next((self.sysroot / "usr" / "bin").glob("python3.*"))
+        path = [str(folder) for folder in (self.package, self.site) if folder]
+        variables = {
+            "PYTHONPATH": ":".join(path),
+            "PYTHONHOME": str(self.sysroot / "usr"),
+            "OPENBLAS_NUM_THREADS": "1",
+            **environment,
+        }
+        guest = [argument for name, value in variables.items() for argument in ("-E", f"{name}={value}")]
+        qemu, *options = emulator(ARCH)
+        options[options.index("-L") + 1] = str(self.sysroot)
+        done = subprocess.run(
+            [qemu, *options, *guest, str(python), "-c", code], capture_output=True, text=True, timeout=300
+        )
+        if done.returncode:
+            raise AssertionError(f"emulated Python: exit status {done.returncode}\n{done.stderr[-4000:]}")
+        return done.stdout
+
+
+def is_there() -> bool:
+    """Whether the aarch64 Python was made before, so that nothing need be downloaded."""
+    stamp = HOME / "made-of"
+    return stamp.exists() and stamp.read_text() == _key()
+
+
+def emulated_python() -> EmulatedPython:
+    """The aarch64 Python of `build/emulation`, made on first use (about 10 seconds, 32 MB of downloads).
+
+    Raises
+    ------
+    Unavailable
+        Not a Debian-like system, or no network.
+    """
+    ready = EmulatedPython(HOME / "sysroot", HOME / "site")
+    BUILD.mkdir(exist_ok=True)
+    with (BUILD / ".emulation.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another test process may be making it
+        if not is_there():
+            shutil.rmtree(HOME, ignore_errors=True)
+            _unpack_system(ready.sysroot)
+            _unpack_wheels(ready)
+            (HOME / "made-of").write_text(_key())
+    return ready
+
+
+def install_runtime(folder: Path) -> None:
+    """Lay out `tilewright.runtime` as installed on aarch64: our Python files and the cross-compiled libraries."""
+    runtime = folder / "tilewright" / "runtime"
+    shutil.copytree(ROOT / "runtime", runtime, ignore=shutil.ignore_patterns("*.so*", "__pycache__", "csrc"))
+    libraries = sorted((BUILD / ARCH / "lib").glob("*.so*"))
+    if not any(path.name.startswith("_tilewright") for path in libraries):
+        raise Unavailable(f"build/{ARCH}/lib holds no Python module; run: python3 build.py compile --target {ARCH}")
+    for path in libraries:
+        shutil.copy2(path, runtime / path.name)
+
+
+def _key() -> str:
+    return " ".join([*DEBIAN_PACKAGES, *_pins()])
+
+
+def _pins() -> list[str]:
+    return [f"{name}=={version(name)}" for name in WHEELS]
+
+
+def _run(command: Sequence[str | Path], what: str) -> None:
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    )
+    if done.returncode:
+        raise Unavailable(f"{what}: {command[0]} says: {(done.stderr or done.stdout).strip()[-1000:]}")
+
+
+def _unpack_system(sysroot: Path) -> None:
+    """Let apt resolve and download with a state of its own, for arm64 only; unpack, run no package's scripts."""
+    apt = tool("apt-get", why="to download arm64 packages for the emulated Python")
+    unpack = tool("dpkg-deb", why="to unpack arm64 packages for the emulated Python")
+    state, cache = HOME / "apt" / "state", HOME / "apt" / "cache"
+    for folder in (state / "lists" / "partial", cache / "archives" / "partial", sysroot):
+        folder.mkdir(parents=True)
+    (state / "status").touch()
+    options = {
+        "APT::Architecture": "arm64",
+        "APT::Architectures::": "arm64",
+        "APT::Sandbox::User": "",
+        "Debug::NoLocking": "1",
+        "Dir::Cache": cache,
+        "Dir::State": state,
+        "Dir::State::status": state / "status",
+    }
+    command = [apt, "-qq", *(f"-o{name}={value}" for name, value in options.items())]
+    _run([*command, "update"], "arm64 package lists")
+    _run([*command, "install", "-y", "--download-only", "--no-install-recommends", *DEBIAN_PACKAGES], "arm64 packages")
+    for package in (cache / "archives").glob("*.deb"):
+        _run([unpack, "-x", package, sysroot], package.name)
+    shutil.rmtree(HOME / "apt")
+
+
+def _unpack_wheels(python: EmulatedPython) -> None:
+    name = next((python.sysroot / "usr" / "bin").glob("python3.*")).name
+    platforms = [f"--platform=manylinux_2_{minor}_aarch64" for minor in (28, 27, 17)] + [
+        "--platform=manylinux2014_aarch64"
+    ]
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-deps",
+        "--no-compile",
+    ]
+    wanted = [
+        f"--python-version={name.removeprefix('python')}",
+        "--only-binary=:all:",
+        *platforms,
+        f"--target={python.site}",
+    ]
+    _run([*pip, *wanted, *_pins()], "aarch64 wheels")

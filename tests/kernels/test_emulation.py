@@ -1,0 +1,67 @@
+"""The whole package on aarch64: an emulated Python imports `tilewright.runtime` and multiplies."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from ..support import CI, Unavailable, miss
+from .emulation import EmulatedPython, emulated_python, install_runtime, is_there
+from .machines import is_native
+
+pytestmark = [pytest.mark.emulation, pytest.mark.timeout(600)]
+
+MULTIPLY = """
+import numpy as np
+import tilewright.runtime as tw
+
+rng = np.random.default_rng(0)
+for dtype in (np.float32, np.float64, np.complex64, np.complex128):
+    for m, n, k in [(1, 1, 1), (5, 7, 3), (16, 4, 9), (33, 31, 17), (0, 3, 2), (3, 2, 0)]:
+        for trans_a, trans_b in ("NN", "NT", "TN", "TT", "CN", "NC"):
+            def integers(rows, cols, trans="N"):
+                x = rng.integers(-9, 10, (rows, cols) if trans == "N" else (cols, rows)).astype(dtype)
+                return x + 1j * rng.integers(-9, 10, x.shape).astype(dtype) if x.dtype.kind == "c" else x
+            def op(x, trans):
+                return {"N": x, "T": x.T, "C": x.conj().T}[trans]
+            a, b, c = integers(m, k, trans_a), integers(k, n, trans_b), integers(m, n)
+            wanted = 2 * (op(a, trans_a) @ op(b, trans_b)) - c
+            got = tw.gemm(a, b, c.copy(), alpha=2, beta=-1, trans_a=trans_a, trans_b=trans_b)
+            assert got.dtype == dtype and np.array_equal(got, wanted), (dtype, m, n, k, trans_a, trans_b)
+"""
+
+
+@pytest.fixture(scope="module")
+def python(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> EmulatedPython:
+    """The emulated Python, from `build/emulation`, with `tilewright.runtime` in its path."""
+    if is_native("aarch64"):
+        pytest.skip("this machine is aarch64: tests/runtime says the same without an emulator")
+    if not (CI or is_there() or "emulation" in request.config.getoption("markexpr")):
+        pytest.skip("downloads 32 MB of arm64 packages into build/emulation; ask for it with -m emulation")
+    package = tmp_path_factory.mktemp("package")
+    try:
+        install_runtime(package)
+        return replace(emulated_python(), package=package)
+    except Unavailable as reason:
+        miss(reason)
+
+
+def test_numpy_works_there(python: EmulatedPython) -> None:
+    """A broken emulation must not look like a broken Tilewright."""
+    assert python.run("import platform, numpy; print(platform.machine(), numpy.arange(3).sum())").split() == [
+        "aarch64",
+        "3",
+    ]
+
+
+@pytest.mark.parametrize("isa", ["neon", "scalar"])
+def test_runtime_multiplies_on_aarch64(python: EmulatedPython, isa: str) -> None:
+    """CPU detection, the library's search path or the cffi module wrong on the architecture that nobody here owns."""
+    said = python.run(f"{MULTIPLY}\nprint(tw.info())", TILEWRIGHT_ISA=isa)
+    assert isa in said
+
+
+def test_selftest_passes_on_aarch64(python: EmulatedPython) -> None:
+    """`selftest()` is what a user runs on their own CPU: it must run there and find nothing."""
+    python.run("import tilewright.runtime as tw; print(tw.selftest())")
