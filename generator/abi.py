@@ -14,7 +14,11 @@ ARGS: dict[str, tuple[str, int, str]] = {
     "ldc": ("int64_t", 8, "the same for C"),
     "flags": ("uint64_t", 8, "TW_FLAG_..."),
     "mask": ("uint64_t", 8, "masked tiles: a bit for each live real lane of the last vector column"),
-    "lanes": ("const void *", 8, "masked tiles on AVX2: the same as 32 bytes of lanes, all ones where live"),
+    "lanes": (
+        "const void *",
+        8,
+        "masked tiles on AVX2: the same as 32 bytes of lanes, all ones where live, besides the mask",
+    ),
     "reserved": ("uint64_t", 8, "zero"),
     "alpha": ("tw_scalar", 16, "read under TW_FLAG_ALPHA"),
     "beta": ("tw_scalar", 16, "read under TW_FLAG_BETA"),

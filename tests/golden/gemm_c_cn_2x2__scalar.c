@@ -3,7 +3,7 @@
  *   C[2x2] = alpha * A[kxm]^H * B[kxn] + beta * C        column-major, any lda, ldb, ldc
  *
  * spec      generator/specs/scalar.yaml: c cn          template  templates/scalar/gemm.c.j2
- * inputs    sha256:8ea1d89ac9bf1bd0          regenerate  python3 build.py generate --only gemm_c_cn_2x2__scalar
+ * inputs    sha256:652aa7f6acb5122a          regenerate  python3 build.py generate --only gemm_c_cn_2x2__scalar
  * vectors   C v0-v7   A v8-v11   B v12-v15
  * general   k x0   lda x1   ldb x2   lines of a x3   lines of b x4
  * a turn    1 k: 8 load, 4 int, 16 fma, 1 branch
@@ -37,7 +37,7 @@ void tw_gemm_c_cn_2x2__scalar(const void *a_, const void *b_, void *c_, const tw
     if ((x0 -= 1) < 0) goto rest;
 
     /* k loop, 1 steps a turn */
-    loop:
+    loop:;
     v8 = *(float *)(a);
     v9 = *(float *)(a + 4);
     v10 = *(float *)(x3);
@@ -69,7 +69,7 @@ void tw_gemm_c_cn_2x2__scalar(const void *a_, const void *b_, void *c_, const tw
     if ((x0 -= 1) >= 0) goto loop;
 
     /* rest of k */
-    rest:
+    rest:;
 
     /* P = alpha P */
     x1 = *(int64_t *)(args + 24);
@@ -79,7 +79,7 @@ void tw_gemm_c_cn_2x2__scalar(const void *a_, const void *b_, void *c_, const tw
     v5 = -v5;
     v3 = -v3;
     v7 = -v7;
-    alpha:
+    alpha:;
     if (!(x0 >> 0 & 1)) goto beta;
     v8 = *(float *)(args + 64);
     v9 = *(float *)(args + 68);
@@ -103,7 +103,7 @@ void tw_gemm_c_cn_2x2__scalar(const void *a_, const void *b_, void *c_, const tw
     v6 -= v7 * v9;
     v7 = v7 * v8;
     v7 += v10;
-    beta:
+    beta:;
     if (!(x0 >> 1 & 1)) goto store;
 
     /* C = P + beta C */
@@ -145,7 +145,7 @@ void tw_gemm_c_cn_2x2__scalar(const void *a_, const void *b_, void *c_, const tw
     goto done;
 
     /* C = P */
-    store:
+    store:;
     *(float *)(c) = v0;
     *(float *)(c + 4) = v1;
     *(float *)(c + 8) = v2;
@@ -155,5 +155,5 @@ void tw_gemm_c_cn_2x2__scalar(const void *a_, const void *b_, void *c_, const tw
     *(float *)(c + 4) = v5;
     *(float *)(c + 8) = v6;
     *(float *)(c + 12) = v7;
-    done:
+    done:;
 }

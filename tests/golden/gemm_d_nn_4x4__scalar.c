@@ -3,7 +3,7 @@
  *   C[4x4] = alpha * A[mxk] * B[kxn] + beta * C        column-major, any lda, ldb, ldc
  *
  * spec      generator/specs/scalar.yaml: d nn          template  templates/scalar/gemm.c.j2
- * inputs    sha256:6cfae9843d9dc5d0          regenerate  python3 build.py generate --only gemm_d_nn_4x4__scalar
+ * inputs    sha256:b4a38bc1b30fcb7a          regenerate  python3 build.py generate --only gemm_d_nn_4x4__scalar
  * vectors   C v0-v15   A v16-v19   B v20-v23
  * general   k x0   lda x1   ldb x2   lines of b x3-x5
  * a turn    1 k: 8 load, 5 int, 16 fma, 1 branch
@@ -47,7 +47,7 @@ void tw_gemm_d_nn_4x4__scalar(const void *a_, const void *b_, void *c_, const tw
     if ((x0 -= 1) < 0) goto rest;
 
     /* k loop, 1 steps a turn */
-    loop:
+    loop:;
     v16 = *(double *)(a);
     v17 = *(double *)(a + 8);
     v18 = *(double *)(a + 16);
@@ -80,7 +80,7 @@ void tw_gemm_d_nn_4x4__scalar(const void *a_, const void *b_, void *c_, const tw
     if ((x0 -= 1) >= 0) goto loop;
 
     /* rest of k */
-    rest:
+    rest:;
 
     /* P = alpha P */
     x1 = *(int64_t *)(args + 24);
@@ -103,7 +103,7 @@ void tw_gemm_d_nn_4x4__scalar(const void *a_, const void *b_, void *c_, const tw
     v7 = v7 * v16;
     v11 = v11 * v16;
     v15 = v15 * v16;
-    beta:
+    beta:;
     if (!(x0 >> 1 & 1)) goto store;
 
     /* C = P + beta C */
@@ -162,7 +162,7 @@ void tw_gemm_d_nn_4x4__scalar(const void *a_, const void *b_, void *c_, const tw
     goto done;
 
     /* C = P */
-    store:
+    store:;
     *(double *)(c) = v0;
     *(double *)(c + 8) = v1;
     *(double *)(c + 16) = v2;
@@ -182,5 +182,5 @@ void tw_gemm_d_nn_4x4__scalar(const void *a_, const void *b_, void *c_, const tw
     *(double *)(c + 8) = v13;
     *(double *)(c + 16) = v14;
     *(double *)(c + 24) = v15;
-    done:
+    done:;
 }
