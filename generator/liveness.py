@@ -8,13 +8,14 @@ from .ir import Instruction, Reg, Target
 
 __all__ = ["needed"]
 
-_REMOVABLE = frozenset({"int", "int load"})
+_REMOVABLE = frozenset({"int", "int load", "simd", "broadcast"})
+_FIRST_BIT = {"x": 8, "v": 80, "k": 160}  # parameters have numbers below zero
 
 
 def needed(code: Sequence[Instruction]) -> list[bool]:
     """Tell, for each instruction, whether anything depends on it.
 
-    Only address arithmetic and loads of arguments are ever unneeded: a stride that a one-column tile does not use, say.
+    What is ever unneeded: a stride that a one-column tile does not use, a column of turned rows beyond the end of k.
     """
     reads = [_bits(instruction.reads()) for instruction in code]
     writes = [_bits(instruction.writes()) for instruction in code]
@@ -36,16 +37,15 @@ def needed(code: Sequence[Instruction]) -> list[bool]:
 
 
 def _bits(registers: set[Reg]) -> int:
-    """General registers as a set of bits: sets of registers themselves made this the slowest part of generating."""
+    """Registers as a set of bits: sets of registers themselves made this the slowest part of generating."""
     bits = 0
     for register in registers:
-        if register.file == "x":
-            bits |= 1 << (register.number if not register.name else 64 + ord(register.name[0]))
+        bits |= 1 << (_FIRST_BIT[register.file] + register.number)
     return bits
 
 
 def _live_after(code: Sequence[Instruction], reads: list[int], writes: list[int], keep: list[bool]) -> list[int]:
-    """General registers whose values are read later, after each instruction."""
+    """Registers whose values are read later, after each instruction."""
     targets = [_target(instruction) for instruction in code]
     labels = {
         label: position

@@ -117,6 +117,12 @@ class Machine:
             raise Fault(f"{operand} is no vector register")
         return self.vectors[operand.reg]
 
+    def result(self) -> int:
+        """What the flags say of: the last result that set them."""
+        if self.flag is None:
+            raise Fault("a conditional jump before anything set the flags")
+        return self.flag
+
     def number(self, operand: Operand) -> int:
         """Value of a general register or a constant."""
         if isinstance(operand, Reg):

@@ -133,7 +133,7 @@ def _run(kernel: Kernel, case: Case) -> None:
         "c": (m, n),
     }
     # Each matrix has a stride of its own, so that one used for another is noticed.
-    strides = {name: (shape[0] + 2 + gap) * dtype.bytes for gap, (name, shape) in enumerate(shapes.items())}
+    strides = {name: (shapes[name][0] + gap) * dtype.bytes for name, gap in (("a", 3), ("b", 11), ("c", 29))}
     matrices = {name: numbers.integers(-9, 10, (*shape, dtype.reals)) for name, shape in shapes.items()}
     places = {name: _places(name, shape, strides[name], dtype) for name, shape in shapes.items()}
     memory: dict[int, int] = {}

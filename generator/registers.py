@@ -41,13 +41,15 @@ class Pool:
     def take(self, count: int, purpose: str, adjacent: int = 1) -> list[Reg]:
         """`count` registers, in groups of `adjacent` consecutive ones."""
         taken: list[Reg] = []
+        free = list(self.free)
         for _ in range(count // adjacent):
             start = self._run(adjacent)
             if start is None:
-                raise OutOfRegisters(count - len(taken), purpose, self.purposes, self.total)
+                self.free = free
+                raise OutOfRegisters(count, purpose, self.purposes, self.total)
             taken += self.free[start : start + adjacent]
             del self.free[start : start + adjacent]
-            self.purposes.setdefault(purpose, []).extend(taken[-adjacent:])
+        self.purposes.setdefault(purpose, []).extend(taken)
         return taken
 
     def take_near(self, count: int, purpose: str, adjacent: int) -> list[Reg]:

@@ -115,12 +115,12 @@ class _Reader:
                 self._fail(row, "modes", f"mode {mode} conjugates, type {letter} is real")
         table = self._mapping(row, given[0])
         for first, limit in table.items():
-            sizes = limit if isinstance(limit, list) else range(1, limit + 1) if isinstance(limit, int) else None
-            if sizes is None or not all(isinstance(size, int) and size > 0 for size in sizes):
+            sizes = limit if isinstance(limit, list) else list(range(1, limit + 1)) if isinstance(limit, int) else []
+            if not sizes or not all(isinstance(size, int) and size > 0 for size in sizes):
                 self._fail(table, first, f"{first}: {limit!r} is neither a largest size nor a list of sizes")
             where = f"{self.label}:{table.lines[first]}"
             for mode in row["modes"]:
-                for size in sizes or ():
+                for size in sizes:
                     yield Entry(
                         self.root["isa"],
                         self.root["family"],

@@ -47,8 +47,7 @@ def _add(sign: int, flags: bool = False) -> Callable[[Machine, Instruction], Non
 
 def _branch(condition: Callable[[int], bool]) -> Callable[[Machine, Instruction], str | None]:
     def effect(machine: Machine, instruction: Instruction) -> str | None:
-        assert machine.flag is not None
-        return _go(instruction) if condition(machine.flag) else None
+        return _go(instruction) if condition(machine.result()) else None
 
     return effect
 

@@ -61,8 +61,7 @@ def _arithmetic(sign: int) -> Callable[[Machine, Instruction], None]:
 
 def _branch(condition: Callable[[int], bool]) -> Callable[[Machine, Instruction], str | None]:
     def effect(machine: Machine, instruction: Instruction) -> str | None:
-        assert machine.flag is not None
-        return _go(instruction) if condition(machine.flag) else None
+        return _go(instruction) if condition(machine.result()) else None
 
     return effect
 

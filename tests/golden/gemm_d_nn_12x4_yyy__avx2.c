@@ -3,9 +3,9 @@
  *   C[12x4] = alpha * A[mxk] * B[kxn] + beta * C        column-major, any lda, ldb, ldc
  *
  * spec      generator/specs/avx2.yaml: d nn          template  templates/asm/gemm.c.j2
- * inputs    sha256:73165d8604134030          regenerate  python3 build.py generate --only gemm_d_nn_12x4_yyy__avx2
+ * inputs    sha256:324e57b355b2f36e          regenerate  python3 build.py generate --only gemm_d_nn_12x4_yyy__avx2
  * vectors   C xmm0-xmm11   A set 0 xmm12-xmm14   broadcast xmm15
- * general   k rax   lda r8   ldb r9   3 strides of a r10   3 strides of b r11
+ * general   k rax   lda r8   ldb r9   3 strides of a r10   3 strides of b r11   lines of b 
  * a turn    4 k: 12 load, 16 broadcast, 48 fma, 2 int, 1 count, 1 branch
  */
 #include "tw_kernel.h"
@@ -166,7 +166,6 @@ void tw_gemm_d_nn_12x4_yyy__avx2(const void *a, const void *b, void *c, const tw
         "vmovupd (%[a]), %%ymm12                  \n"
         "vmovupd 32(%[a]), %%ymm13                \n"
         "vmovupd 64(%[a]), %%ymm14                \n"
-        "add    %%r8, %[a]                        \n"
         "vbroadcastsd (%[b]), %%ymm15             \n"
         "vfmadd231pd %%ymm15, %%ymm12, %%ymm0     \n"
         "vfmadd231pd %%ymm15, %%ymm13, %%ymm1     \n"

@@ -3,9 +3,9 @@
  *   C[4x12] = alpha * A[kxm]^T * B[nxk]^T + beta * C        column-major, any lda, ldb, ldc, n from 9 to 12
  *
  * spec      generator/specs/avx512.yaml: d tt          template  templates/asm/gemm.c.j2
- * inputs    sha256:effd86b5c6d138dd          regenerate  python3 build.py generate --only gemm_d_tt_4x12_zym__avx512
+ * inputs    sha256:bebaf26869820b79          regenerate  python3 build.py generate --only gemm_d_tt_4x12_zym__avx512
  * vectors   C xmm0-xmm7   B set 0 xmm8-xmm9   B set 1 xmm10-xmm11   broadcast xmm12-xmm13
- * general   k rax   lda r8   ldb r9   3 strides of b r10   3 strides of a r11
+ * general   k rax   lda r8   ldb r9   3 strides of b r10   3 strides of a r11   lines of a 
  * a turn    4 k: 8 load, 16 broadcast, 32 fma, 2 int, 1 count, 1 branch
  */
 #include "tw_kernel.h"
@@ -142,7 +142,6 @@ void tw_gemm_d_tt_4x12_zym__avx512(const void *a, const void *b, void *c, const 
         "vfmadd231pd %%zmm12, %%zmm8, %%zmm4              \n"
         "vfmadd231pd %%ymm12, %%ymm9, %%ymm5              \n"
         "vbroadcastsd (%[a], %%r11, 1), %%zmm13           \n"
-        "add    $8, %[a]                                  \n"
         "vfmadd231pd %%zmm13, %%zmm8, %%zmm6              \n"
         "vfmadd231pd %%ymm13, %%ymm9, %%ymm7              \n"
         ".Lskip1%=:                                       \n"

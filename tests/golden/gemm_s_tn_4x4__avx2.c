@@ -3,9 +3,9 @@
  *   C[4x4] = alpha * A[kxm]^T * B[kxn] + beta * C        column-major, any lda, ldb, ldc
  *
  * spec      generator/specs/avx2.yaml: s tn          template  templates/asm/gemm.c.j2
- * inputs    sha256:d08b4d578c00df6e          regenerate  python3 build.py generate --only gemm_s_tn_4x4__avx2
+ * inputs    sha256:4098b4e16d1f66d5          regenerate  python3 build.py generate --only gemm_s_tn_4x4__avx2
  * vectors   C xmm0-xmm3   A turned xmm4-xmm8   scratch xmm9   broadcast xmm10-xmm11
- * general   k rax   lda r8   ldb r9   3 strides of a r10   3 strides of b r11
+ * general   k rax   lda r8   ldb r9   3 strides of a r10   lines of a    3 strides of b r11   lines of b 
  * a turn    4 k: 4 load, 8 simd, 16 broadcast, 16 fma, 2 int, 1 count, 1 branch
  */
 #include "tw_kernel.h"
@@ -85,13 +85,9 @@ void tw_gemm_s_tn_4x4__avx2(const void *a, const void *b, void *c, const tw_args
         "vmovsd (%[a], %%r8, 2), %%xmm6           \n"
         "vmovsd (%[a], %%r10, 1), %%xmm7          \n"
         "vunpcklps %%xmm5, %%xmm4, %%xmm8         \n"
-        "vunpckhps %%xmm5, %%xmm4, %%xmm5         \n"
         "vunpcklps %%xmm7, %%xmm6, %%xmm4         \n"
-        "vunpckhps %%xmm7, %%xmm6, %%xmm7         \n"
         "vunpcklpd %%xmm4, %%xmm8, %%xmm6         \n"
         "vunpckhpd %%xmm4, %%xmm8, %%xmm4         \n"
-        "vunpcklpd %%xmm7, %%xmm5, %%xmm8         \n"
-        "vunpckhpd %%xmm7, %%xmm5, %%xmm7         \n"
         "vbroadcastss (%[b]), %%ymm10             \n"
         "vfmadd231ps %%xmm10, %%xmm6, %%xmm0      \n"
         "vbroadcastss (%[b], %%r9, 1), %%ymm11    \n"
@@ -118,14 +114,8 @@ void tw_gemm_s_tn_4x4__avx2(const void *a, const void *b, void *c, const tw_args
         "vmovss (%[a], %%r8, 2), %%xmm6           \n"
         "vmovss (%[a], %%r10, 1), %%xmm7          \n"
         "vunpcklps %%xmm5, %%xmm4, %%xmm8         \n"
-        "vunpckhps %%xmm5, %%xmm4, %%xmm5         \n"
         "vunpcklps %%xmm7, %%xmm6, %%xmm4         \n"
-        "vunpckhps %%xmm7, %%xmm6, %%xmm7         \n"
         "vunpcklpd %%xmm4, %%xmm8, %%xmm6         \n"
-        "vunpckhpd %%xmm4, %%xmm8, %%xmm4         \n"
-        "vunpcklpd %%xmm7, %%xmm5, %%xmm8         \n"
-        "vunpckhpd %%xmm7, %%xmm5, %%xmm7         \n"
-        "add    $4, %[a]                          \n"
         "vbroadcastss (%[b]), %%ymm10             \n"
         "vfmadd231ps %%xmm10, %%xmm6, %%xmm0      \n"
         "vbroadcastss (%[b], %%r9, 1), %%ymm11    \n"

@@ -3,7 +3,7 @@
  *   C[8x2] = alpha * A[mxk] * B[nxk]^T + beta * C        column-major, any lda, ldb, ldc, m from 5 to 8
  *
  * spec      generator/specs/avx512.yaml: z nt          template  templates/asm/gemm.c.j2
- * inputs    sha256:c5ff7772a5efb4a8          regenerate  python3 build.py generate --only gemm_z_nt_8x2_zzm__avx512
+ * inputs    sha256:7b38a6101bee1f75          regenerate  python3 build.py generate --only gemm_z_nt_8x2_zzm__avx512
  * vectors   C xmm0-xmm7   A set 0 xmm8-xmm9   A set 1 xmm10-xmm11   broadcast xmm12-xmm13
  * general   k rax   lda r8   ldb r9   3 strides of a r10   3 strides of b r11
  * a turn    4 k: 8 load, 16 broadcast, 32 fma, 2 int, 1 count, 1 branch
@@ -132,7 +132,6 @@ void tw_gemm_z_nt_8x2_zzm__avx512(const void *a, const void *b, void *c, const t
         "jz     .Lskip1%=                                 \n"
         "vmovupd (%[a]), %%zmm8                           \n"
         "vmovupd 64(%[a]), %%zmm9%{%%k1%}%{z%}            \n"
-        "add    %%r8, %[a]                                \n"
         "vbroadcastsd (%[b]), %%zmm12                     \n"
         "vfmadd231pd %%zmm12, %%zmm8, %%zmm0              \n"
         "vfmadd231pd %%zmm12, %%zmm9, %%zmm2              \n"
