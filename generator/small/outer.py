@@ -2,10 +2,8 @@
 
     C[i, j] += op(A)[i, p] * op(B)[p, j]        for one p after another
 
-The k loop is IAAT's (arXiv 2208.09822; templates I, M1, M2, E and SUB of the same group's IrGEMM, section 4): the
-vector operand has two register sets that take turns ("ping-pong"), loads for a step stand between the multiplications
-of the step before, and a turn of the loop is `unroll` steps.  What is left of k goes through halves of a turn, quarter
-turns and so on, each loading exactly its own steps: the printed SUB of the papers loads one step too many for odd k.
+The vector operand has two register sets that take turns ("ping-pong", templates M1 and M2 of IrGEMM, section 4), and
+loads for a step stand between the multiplications of the step before.
 """
 
 from __future__ import annotations
@@ -15,6 +13,7 @@ from ..isa.base import Isa
 from ..registers import OutOfRegisters, Pool
 from ..schedule import interleave
 from .epilogue import write_c
+from .loop import KLoop
 from .tile import Program, Tile
 
 __all__ = ["outer_product"]
@@ -39,7 +38,7 @@ def outer_product(isa: Isa, tile: Tile) -> Program:
     return _Outer(isa, tile, wanted[-1]).program
 
 
-class _Outer:
+class _Outer(KLoop):
     """One attempt, with so many register sets for the vector and the scalar operand."""
 
     def __init__(self, isa: Isa, tile: Tile, sets: tuple[int, int]) -> None:
@@ -69,67 +68,20 @@ class _Outer:
         self._build()
 
     def _build(self) -> None:
-        isa, program, unroll = self.isa, self.program, self.tile.unroll
+        isa, program = self.isa, self.program
         program.section("setup")
         program.add(isa.load_arguments([(self.k, "k"), (self.lda, "lda"), (self.ldb, "ldb")]))
         program.add(isa.start(program.general, program.columns))
         if self.tile.prefetch:
             program.add(self._prefetch())
         program.add(self.vector.setup(), self.scalar.setup())
-        if isa.first_by_multiply:
-            program.add(isa.count_down(self.k, unroll, "main", negative=False))
-            program.section(f"fewer than {unroll} steps" if unroll > 1 else "no steps")
-            program.add(self._clear(), isa.jump("rest"), isa.label("main"))
-        else:
-            program.add(self._clear(), isa.count_down(self.k, unroll, "rest", negative=True))
-        if self.tile.pipeline:
-            self._pipelined_loop()
-        else:
-            self._loop()
-        program.section("rest of k")
-        program.add(isa.label("rest"))
-        steps = unroll // 2
-        while steps:
-            skip = f"skip{steps}"
-            program.add(isa.jump_if_clear(self.k, steps.bit_length() - 1, skip))
-            program.add(self._turn(steps), isa.label(skip))
-            steps //= 2
+        self._add_loop()
         write_c(program, self.accumulators, self._spare())
         program.add(isa.finish())
         program.finish()
 
-    def _loop(self) -> None:
-        """Turns that load for themselves."""
-        isa, program, unroll = self.isa, self.program, self.tile.unroll
-        if isa.first_by_multiply:
-            program.section("first turn (I)")
-            program.add(self._turn(unroll, first=True), isa.count_down(self.k, unroll, "rest", negative=True))
-        program.section(f"k loop, {unroll} steps a turn")
-        start = len(program.code)
-        program.add(isa.label("loop"), self._turn(unroll), isa.count_down(self.k, unroll, "loop", negative=False))
-        program.loop = (start, len(program.code))
-
-    def _pipelined_loop(self) -> None:
-        """Turns that load for the next one: loads, I, M ..., E; or loads and one turn that is both first and last."""
-        isa, program, unroll = self.isa, self.program, self.tile.unroll
-        program.section("loads for the first turn")
-        program.add(self._loads(0, unroll))
-        if isa.first_by_multiply:
-            program.add(isa.count_down(self.k, unroll, "only", negative=True))
-            program.section("first turn (I), loading for the next")
-            program.add(self._turn(unroll, first=True, loaded=True, ahead=True))
-        program.add(isa.count_down(self.k, unroll, "last", negative=True))
-        program.section(f"k loop (M), {unroll} steps a turn, loading for the next")
-        start = len(program.code)
-        program.add(isa.label("loop"), self._turn(unroll, loaded=True, ahead=True))
-        program.add(isa.count_down(self.k, unroll, "loop", negative=False))
-        program.loop = (start, len(program.code))
-        program.section("last turn (E)")
-        program.add(isa.label("last"), self._turn(unroll, loaded=True))
-        if isa.first_by_multiply:
-            program.add(isa.jump("rest"))
-            program.section("first and last turn (I and E)")
-            program.add(isa.label("only"), self._turn(unroll, first=True, loaded=True))
+    def _begin(self, steps: int) -> list[Instruction]:
+        return self._loads(0, steps)
 
     def _turn(self, steps: int, first: bool = False, loaded: bool = False, ahead: bool = False) -> list[Instruction]:
         """`steps` k steps: loads of a step stand between the multiplications of the one before."""
