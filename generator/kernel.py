@@ -11,10 +11,12 @@ from .dtypes import Dtype
 from .isa.base import Isa, find
 from .names import KernelName
 from .registers import OutOfRegisters
-from .small import Program, Tile, dot_product, outer_product
+from .small import Program, Tile, dot_product, outer_product, quad_product
 from .spec import SPEC_FOLDER, Entry, SpecError, read_spec
 
 __all__ = ["Kernel", "kernels_of", "spec_files"]
+
+_FORMS = {"outer": outer_product, "dot": dot_product, "quad": quad_product}
 
 
 @dataclass
@@ -48,9 +50,8 @@ class Kernel:
         SpecError
             When the tile needs more registers than the ISA has.
         """
-        build = dot_product if self.entry.tile.form == "dot" else outer_product
         try:
-            return build(self.isa, self.tile)
+            return _FORMS[self.tile.form](self.isa, self.tile)
         except OutOfRegisters as error:
             raise SpecError(
                 f"{self.entry.where}: tile {self.tile.mr}x{self.tile.nr} for {self.entry.letter} needs more registers "

@@ -18,7 +18,7 @@ __all__ = ["SPEC_FOLDER", "Entry", "SpecError", "read_spec"]
 SPEC_FOLDER = Path(__file__).parent / "specs"
 
 _OPTIONS: dict[str, type | tuple[str, ...]] = {
-    "form": ("outer", "dot"),
+    "form": ("outer", "dot", "quad"),
     "transposed": bool,
     "unroll": int,
     "pipeline": bool,

@@ -30,8 +30,11 @@ if TYPE_CHECKING:
 __all__ = [
     "Column",
     "Factor",
+    "GroupedLines",
     "Isa",
     "LineOperand",
+    "PairLines",
+    "ScalarLines",
     "ScalarOperand",
     "TurnedBlock",
     "VectorOperand",
@@ -128,6 +131,25 @@ class LineOperand(ABC):
         """Where a line's steps are."""
 
 
+class GroupedLines(ABC):
+    """Complex lines that are contiguous along k and take turns in fewer registers than there are lines.
+
+    A *group* is what is loaded at a time; groups alternate between two sets of registers.
+    """
+
+    @abstractmethod
+    def load_group(self, number: int, steps: int) -> Code:
+        """Load one or two steps of a group; the group before the last one loaded is lost."""
+
+
+class PairLines(GroupedLines, VectorOperand):
+    """Lines in twos: a register a step holds the real and imaginary parts of both lines' elements."""
+
+
+class ScalarLines(GroupedLines, ScalarOperand):
+    """Lines whose elements are multiplied one at a time."""
+
+
 class Isa(ABC):
     """An instruction set for one type.  Subclasses that set `name` and `letter` are registered."""
 
@@ -142,6 +164,8 @@ class Isa(ABC):
     """Complex sums are kept as re(s) v and im(s) v and combined once, instead of in real and imaginary registers."""
     first_by_multiply: ClassVar[bool] = False
     """Start a sum by a multiplication instead of clearing accumulators."""
+    forms: ClassVar[frozenset[str]] = frozenset({"outer"})
+    """Ways to build a kernel, of those that a spec can name."""
     masks: ClassVar[bool] = False
     """The last column of a tile may be masked at run time."""
 
@@ -385,6 +409,37 @@ class Isa(ABC):
     def reduce(self, rows: Sequence[Reg], target: Reg, pool: Pool) -> Code:
         """target's lane r = the sum of the lanes of rows[r]."""
         raise self._lacks("dot products")
+
+    # Complex sums kept as the four products of real and imaginary parts
+
+    def pair_vector(self, pool: Pool, general: Pool, base: Reg, stride: Reg) -> VectorOperand:
+        """Access to two complex elements side by side, interleaved in one register, a stride from step to step."""
+        raise self._lacks("sums of four products")
+
+    def pair_lines(
+        self, pool: Pool, general: Pool, base: Reg, stride: Reg, count: int, groups: Sequence[range]
+    ) -> PairLines:
+        """Access to `count` complex lines that are contiguous along k; `groups` number them in twos."""
+        raise self._lacks("sums of four products")
+
+    def scalar_lines(
+        self, pool: Pool, general: Pool, base: Reg, stride: Reg, groups: Sequence[range]
+    ) -> ScalarLines:
+        """Access to complex lines that are contiguous along k, element by element."""
+        raise self._lacks("sums of four products")
+
+    def join_products(
+        self, sums: Sequence[tuple[Reg, Reg]], pool: Pool, conjugate_vector: bool, conjugate_scalar: bool
+    ) -> Code:
+        """Make split complex numbers, in the first registers of `sums`, of what was summed as four products.
+
+        Each of one or two `sums` is (re(s) v, im(s) v) with two complex v interleaved; at most one is conjugated.
+        """
+        raise self._lacks("sums of four products")
+
+    def upper_half(self, target: Reg, source: Reg) -> Code:
+        """target's low 64 bits = source's high 64 bits."""
+        raise self._lacks("sums of four products")
 
     # C summed transposed: blocks of 128 bits are turned round
 

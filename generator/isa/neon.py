@@ -13,12 +13,25 @@ from ..abi import offset
 from ..ir import Imm, Instruction, Mem, Reg, Target, Vec
 from ..registers import Pool
 from . import neon_ops as op
-from .base import Code, Column, CWalker, Isa, LineOperand, ScalarOperand, TurnedBlock, VectorOperand
+from .base import (
+    Code,
+    Column,
+    CWalker,
+    Isa,
+    LineOperand,
+    PairLines,
+    ScalarLines,
+    ScalarOperand,
+    TurnedBlock,
+    VectorOperand,
+)
 from .neon_operands import (
     ColumnsOfC,
+    ElementLines,
     KLanes,
     Lines,
     SideLanes,
+    TurnedLines,
     TurnedPairs,
     Vectors,
 )
@@ -280,18 +293,59 @@ class NeonSingle(Neon):
     """float32, four lanes."""
 
     letter = "s"
+    forms = frozenset({"outer", "dot"})
 
 
 class NeonDouble(Neon):
     """float64, two lanes."""
 
     letter = "d"
+    forms = frozenset({"outer", "dot"})
 
 
 class NeonComplex(Neon):
     """complex64: four elements in two registers."""
 
     letter = "c"
+    forms = frozenset({"outer", "quad"})
+
+    def pair_vector(self, pool: Pool, general: Pool, base: Reg, stride: Reg) -> VectorOperand:
+        real = self.real()
+        return Vectors(real, pool, general, base, stride, real.columns(4, ""), sets=2)
+
+    def pair_lines(
+        self, pool: Pool, general: Pool, base: Reg, stride: Reg, count: int, groups: Sequence[range]
+    ) -> PairLines:
+        return TurnedLines(self, pool, general, base, stride, count, groups)
+
+    def scalar_lines(
+        self, pool: Pool, general: Pool, base: Reg, stride: Reg, groups: Sequence[range]
+    ) -> ScalarLines:
+        return ElementLines(self, pool, general, base, stride, groups)
+
+    def join_products(
+        self, sums: Sequence[tuple[Reg, Reg]], pool: Pool, conjugate_vector: bool, conjugate_scalar: bool
+    ) -> Code:
+        """Four products of four elements each, by real (r) and imaginary (i) part of vector and scalar."""
+        (real, imaginary), (real2, imaginary2) = sums[0], sums[-1]
+        rr, ir = pool.take(2, "products")
+        pool.give_back([rr, ir])
+        ii, ri = real, imaginary
+        code = [
+            (op.UZP1, rr, real, real2),
+            (op.UZP2, ir, real, real2),
+            (op.UZP2, ii, imaginary, imaginary2),
+            (op.UZP1, ri, imaginary, imaginary2),
+            (op.FSUB if conjugate_vector == conjugate_scalar else op.FADD, real, rr, ii),
+        ]
+        if conjugate_scalar:
+            code.append((op.FSUB, imaginary, ir, ri))
+        else:
+            code.append((op.FSUB if conjugate_vector else op.FADD, imaginary, ri, ir))
+        return [Instruction(kind, tuple(map(self.whole, registers))) for kind, *registers in code]
+
+    def upper_half(self, target: Reg, source: Reg) -> Code:
+        return [self.interleave("high2", target, source, source)]
 
 
 class NeonDoubleComplex(Neon):

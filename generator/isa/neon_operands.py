@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from ..ir import Instruction, Mem, Reg, Vec
 from ..registers import Pool
 from . import neon_ops as op
-from .base import Code, Column, CWalker, Factor, LineOperand, ScalarOperand, VectorOperand
+from .base import Code, Column, CWalker, Factor, LineOperand, PairLines, ScalarLines, ScalarOperand, VectorOperand
 from .turn import turn
 
 if TYPE_CHECKING:
     from .neon import Neon
 
-__all__ = ["ColumnsOfC", "KLanes", "Lines", "SideLanes", "TurnedPairs", "Vectors"]
+__all__ = ["ColumnsOfC", "ElementLines", "KLanes", "Lines", "SideLanes", "TurnedLines", "TurnedPairs", "Vectors"]
 
 Columns = Sequence[tuple[Reg, ...]]
 
@@ -198,10 +198,9 @@ class TurnedPairs(VectorOperand):
 class _Lines:
     """Lines contiguous along k, a pointer each."""
 
-    def __init__(self, isa: Neon, pool: Pool, general: Pool, base: Reg, stride: Reg, count: int, sets: int) -> None:
+    def __init__(self, isa: Neon, general: Pool, base: Reg, stride: Reg, count: int) -> None:
         self.isa, self.stride = isa, stride
         self.lines = [base, *general.take(count - 1, f"lines of {base.name}")]
-        self.sets = [pool.take(count, f"{base.name.upper()} set {number}") for number in range(sets)]
 
     def setup(self) -> Code:
         """Aim the pointers."""
@@ -210,16 +209,25 @@ class _Lines:
             code += self.isa.add_to(line, before, self.stride)
         return code
 
+    def load_line(self, line: int, register: Reg, lanes: int) -> Instruction:
+        """The next `lanes` reals of a line."""
+        size = lanes * self.isa.dtype.real_bytes
+        return Instruction(op.LDR, (Vec(register, _SCALAR_VIEW[size], lanes), Mem(self.lines[line], lanes, post=size)))
+
+
+class _LineSets(_Lines):
+    """Sets of registers, one for each line."""
+
+    def __init__(self, isa: Neon, pool: Pool, general: Pool, base: Reg, stride: Reg, count: int, sets: int) -> None:
+        super().__init__(isa, general, base, stride, count)
+        self.sets = [pool.take(count, f"{base.name.upper()} set {number}") for number in range(sets)]
+
     def load_set(self, registers: Sequence[Reg], lanes: int) -> Code:
         """`lanes` reals of every line."""
-        size = lanes * self.isa.dtype.real_bytes
-        return [
-            Instruction(op.LDR, (Vec(register, _SCALAR_VIEW[size], lanes), Mem(line, lanes, post=size)))
-            for line, register in zip(self.lines, registers, strict=True)
-        ]
+        return [self.load_line(line, register, lanes) for line, register in enumerate(registers)]
 
 
-class Lines(_Lines, LineOperand):
+class Lines(_LineSets, LineOperand):
     """Both operands of a dot product."""
 
     def load(self, number: int, width: int) -> Code:
@@ -229,7 +237,7 @@ class Lines(_Lines, LineOperand):
         return self.sets[number % len(self.sets)][line]
 
 
-class KLanes(_Lines, ScalarOperand):
+class KLanes(_LineSets, ScalarOperand):
     """Elements contiguous along k: a register a line holds several steps and is used lane by lane."""
 
     @property
@@ -262,6 +270,81 @@ class KLanes(_Lines, ScalarOperand):
 
     def advance(self, steps: int) -> Code:
         return []
+
+
+class TurnedLines(_Lines, PairLines):
+    """complex64 lines in twos: a load a line holds two steps, turned into a register a step."""
+
+    def __init__(
+        self, isa: Neon, pool: Pool, general: Pool, base: Reg, stride: Reg, count: int, groups: Sequence[range]
+    ) -> None:
+        super().__init__(isa, general, base, stride, count)
+        self.groups = groups
+        name = base.name.upper()
+        self.steps = _in_turns(pool, groups, 2, f"{name} in twos")
+        # A first line is free once it is turned, so groups share its register.  The second is turned where it was
+        # loaded, unless there is no other set to compute from meanwhile.
+        room = max(map(len, groups))
+        self.firsts = pool.take(room, f"{name} lines") if count > 1 else []
+        self.seconds = pool.take(room, f"{name} lines") if count > 1 and len(groups) == 1 else []
+
+    def load_group(self, number: int, steps: int) -> Code:
+        loads: Code = []
+        turning: Code = []
+        for place, unit in enumerate(self.groups[number]):
+            now, later = self.steps[unit]
+            second = self.seconds[place] if self.seconds else later
+            if 2 * unit + 1 < len(self.lines):
+                first = self.firsts[place]
+                loads.append(self.load_line(2 * unit, first, 2 * steps))
+                loads.append(self.load_line(2 * unit + 1, second, 2 * steps))
+                turning.append(self.isa.interleave("low2", now, first, second))
+            else:  # the other line's lanes have no meaning
+                first = second = now
+                loads.append(self.load_line(2 * unit, now, 2 * steps))
+            if steps == 2:
+                turning.append(self.isa.interleave("high2", later, first, second))
+        return loads + turning
+
+    def load(self, step: int, steps: int) -> Code:
+        assert len(self.groups) == 1
+        return [] if step % 2 else self.load_group(0, min(2, steps - step))
+
+    def parts(self, step: int, column: int) -> tuple[Reg, ...]:
+        return (self.steps[column][step % 2],)
+
+    def advance(self, steps: int) -> Code:
+        return []
+
+
+class ElementLines(_Lines, ScalarLines):
+    """complex64 lines: a load holds two steps' elements, used lane by lane."""
+
+    def __init__(
+        self, isa: Neon, pool: Pool, general: Pool, base: Reg, stride: Reg, groups: Sequence[range]
+    ) -> None:
+        super().__init__(isa, general, base, stride, groups[-1].stop)
+        self.groups = groups
+        self.registers = _in_turns(pool, groups, 1, f"{base.name.upper()} lines")
+
+    def load_group(self, number: int, steps: int) -> Code:
+        return [self.load_line(line, self.registers[line][0], 2 * steps) for line in self.groups[number]]
+
+    def load(self, step: int, steps: int) -> Code:
+        assert len(self.groups) == 1
+        return [] if step % 2 else self.load_group(0, min(2, steps - step))
+
+    def factor(self, step: int, index: int, part: int) -> Factor:
+        return Factor(self.isa.lane(self.registers[index][0], 2 * (step % 2) + part))
+
+    def advance(self, steps: int) -> Code:
+        return []
+
+
+def _in_turns(pool: Pool, groups: Sequence[range], each: int, purpose: str) -> list[tuple[Reg, ...]]:
+    """`each` registers for every number in `groups`, which alternate between two sets."""
+    sets = [[tuple(pool.take(each, purpose)) for _ in groups[0]] for _ in groups[:2]]
+    return [sets[number % 2][place] for number, group in enumerate(groups) for place in range(len(group))]
 
 
 class SideLanes(ScalarOperand):

@@ -158,6 +158,14 @@ def _zip(high: bool, halves: bool) -> Callable[[Machine, Instruction], None]:
     return effect
 
 
+def _uzp(start: int) -> Callable[[Machine, Instruction], None]:
+    def effect(machine: Machine, instruction: Instruction) -> None:
+        target, first, second = instruction.operands
+        machine.set(target, (machine.get(first) + machine.get(second))[start::2])
+
+    return effect
+
+
 LDR_X = Op("ldr    {0}, {1}", "wr", _ldr_x, "int load")
 LDP_X = Op("ldp    {0}, {1}, {2}", "wwr", _ldr_x, "int load")
 MOV = Op("mov    {0}, {1}", "wr", lambda m, i: _write(m, i.operands[0], m.number(i.operands[1])), "int")
@@ -189,6 +197,7 @@ def _lanewise(function: Callable[..., int]) -> Callable[[Machine, Instruction], 
 
 
 FADD = Op("fadd   {0}, {1}, {2}", "wrr", _lanewise(lambda x, y: x + y), "simd")
+FSUB = Op("fsub   {0}, {1}, {2}", "wrr", _lanewise(lambda x, y: x - y), "simd")
 FNEG = Op("fneg   {0}, {1}", "wr", _lanewise(lambda x: -x), "simd")
 FADDP = Op("faddp  {0}, {1}, {2}", "wrr", _faddp, "simd")
 MOVI = Op("movi   {0}, #0", "w", lambda m, i: m.set(i.operands[0], (0,) * m.lanes), "simd")
@@ -198,6 +207,9 @@ ZIP = {
     "low2": Op("zip1   {0}, {1}, {2}", "wrr", _zip(high=False, halves=True), "simd"),
     "high2": Op("zip2   {0}, {1}, {2}", "wrr", _zip(high=True, halves=True), "simd"),
 }
+
+UZP1 = Op("uzp1   {0}, {1}, {2}", "wrr", _uzp(0), "simd")
+UZP2 = Op("uzp2   {0}, {1}, {2}", "wrr", _uzp(1), "simd")
 
 
 def load(count: int, interleaved: bool) -> Op:

@@ -2,6 +2,7 @@
 
 from .dot import dot_product
 from .outer import outer_product
+from .quad import quad_product
 from .tile import Program, Tile
 
-__all__ = ["Program", "Tile", "dot_product", "outer_product"]
+__all__ = ["Program", "Tile", "dot_product", "outer_product", "quad_product"]

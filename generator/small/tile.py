@@ -27,8 +27,9 @@ class Tile:
     mode : Mode
     mr, nr : int
         Rows and columns of C.
-    form : {"outer", "dot"}
-        Outer products of vectors and elements, or dot products with vectors along k.
+    form : {"outer", "dot", "quad"}
+        Outer products of vectors and elements, dot products with vectors along k, or sums of the four products of real
+        and imaginary parts.
     transposed : bool
         Vectors run along n: C is summed transposed and turned round when it is stored.
     widths : str
