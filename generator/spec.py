@@ -133,14 +133,27 @@ class _Reader:
         self, table: _Located, mode: str, letter: str, kind: str, first: Any, size: int, options: dict[str, Any]
     ) -> Tile:
         transposed = bool(options.get("transposed"))
+        isa = find(self.root["isa"], letter)
+        if options.get("form", "outer") not in isa.forms:
+            self._fail(
+                table, first, f"{isa.name} builds {letter} by {', '.join(sorted(isa.forms))}, not {options['form']}"
+            )
         if kind == "columns":
-            if not find(self.root["isa"], letter).has_columns(first):
+            if not isa.has_columns(first):
                 self._fail(table, first, f"{self.root['isa']} has no vector columns called {first!r}")
             return Tile(MODES[mode], *((size, 0) if transposed else (0, size)), widths=first, **options)
         if not isinstance(first, int) or first < 1:
             self._fail(table, first, f"{first!r} is no size")
         rows, columns = (size, first) if transposed and kind == "tiles" else (first, size)
-        return Tile(MODES[mode], rows, columns, **options)
+        tile = Tile(MODES[mode], rows, columns, **options)
+        if tile.form == "quad" and not tile.narrow:
+            self._fail(
+                table,
+                first,
+                f"quad is for two vector elements or one scalar, the other side contiguous along k; {mode} "
+                f"{rows}x{columns} is not",
+            )
+        return tile
 
     def _options(self, mapping: _Located) -> dict[str, Any]:
         found = {}

@@ -422,9 +422,7 @@ class Isa(ABC):
         """Access to `count` complex lines that are contiguous along k; `groups` number them in twos."""
         raise self._lacks("sums of four products")
 
-    def scalar_lines(
-        self, pool: Pool, general: Pool, base: Reg, stride: Reg, groups: Sequence[range]
-    ) -> ScalarLines:
+    def scalar_lines(self, pool: Pool, general: Pool, base: Reg, stride: Reg, groups: Sequence[range]) -> ScalarLines:
         """Access to complex lines that are contiguous along k, element by element."""
         raise self._lacks("sums of four products")
 

@@ -318,9 +318,7 @@ class NeonComplex(Neon):
     ) -> PairLines:
         return TurnedLines(self, pool, general, base, stride, count, groups)
 
-    def scalar_lines(
-        self, pool: Pool, general: Pool, base: Reg, stride: Reg, groups: Sequence[range]
-    ) -> ScalarLines:
+    def scalar_lines(self, pool: Pool, general: Pool, base: Reg, stride: Reg, groups: Sequence[range]) -> ScalarLines:
         return ElementLines(self, pool, general, base, stride, groups)
 
     def join_products(

@@ -320,9 +320,7 @@ class TurnedLines(_Lines, PairLines):
 class ElementLines(_Lines, ScalarLines):
     """complex64 lines: a load holds two steps' elements, used lane by lane."""
 
-    def __init__(
-        self, isa: Neon, pool: Pool, general: Pool, base: Reg, stride: Reg, groups: Sequence[range]
-    ) -> None:
+    def __init__(self, isa: Neon, pool: Pool, general: Pool, base: Reg, stride: Reg, groups: Sequence[range]) -> None:
         super().__init__(isa, general, base, stride, groups[-1].stop)
         self.groups = groups
         self.registers = _in_turns(pool, groups, 1, f"{base.name.upper()} lines")

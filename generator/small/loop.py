@@ -1,7 +1,7 @@
 """The k loop that forms share: IAAT's templates (arXiv 2208.09822; IrGEMM, section 4).
 
-A turn of the loop is `unroll` steps.  With `pipeline`, turns load for the next one: loads, I, M ..., E.  What is left of
-k goes through halves of a turn, quarter turns and so on, each loading exactly its own steps: the printed SUB of the
+A turn of the loop is `unroll` steps.  With `pipeline`, turns load for the next one: loads, I, M ..., E.  What is left
+of k goes through halves of a turn, quarter turns and so on, each loading exactly its own steps: the printed SUB of the
 papers loads one step too many for odd k.
 """
 

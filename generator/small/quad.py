@@ -16,6 +16,8 @@ lines are loaded, two steps at once, while the group before is multiplied.
 
 from __future__ import annotations
 
+import itertools
+
 from ..ir import Instruction, Reg
 from ..isa.base import GroupedLines, Isa, ScalarOperand, VectorOperand
 from ..registers import OutOfRegisters, Pool
@@ -59,22 +61,24 @@ class _Quad(KLoop):
         ]
         self.k, lda, ldb = general.take(3, "k, lda, ldb")
         self.strides = [(self.k, "k"), (lda, "lda"), (ldb, "ldb")]
-        operands = [(isa.a, lda, tile.mode.a_transposed), (isa.b, ldb, not tile.mode.b_transposed)]
+        operands = [(isa.a, lda), (isa.b, ldb)]
         if tile.transposed:
             operands.reverse()
-        (base, stride, along_k), (other, other_stride, other_along_k) = operands
+        (base, stride), (other, other_stride) = operands
         self.vector: VectorOperand
         self.scalar: ScalarOperand
         self.lines: GroupedLines
         self.kept: VectorOperand | ScalarOperand
-        if tile.vector_size > 2 or (along_k and tile.scalar_size == 1):
+        self.vector_lines = tile.vector_along_k and tile.scalar_size == 1
+        if self.vector_lines:
+            sets = 1 if tile.scalar_along_k else 2
             self.kept = self.scalar = isa.scalar_operand(
-                vectors, general, other, other_stride, 1, other_along_k, 1, sets=1 if other_along_k else 2
+                vectors, general, other, other_stride, 1, tile.scalar_along_k, 1, sets
             )
             self.groups = _groups(self.pairs, group)
             self.lines = self.vector = isa.pair_lines(vectors, general, base, stride, tile.vector_size, self.groups)
         else:
-            if along_k:
+            if tile.vector_along_k:
                 self.vector = isa.pair_lines(vectors, general, base, stride, tile.vector_size, [range(1)])
             else:
                 self.vector = isa.pair_vector(vectors, general, base, stride)
@@ -126,7 +130,7 @@ class _Quad(KLoop):
         start = isa.multiply if first else isa.multiply_add
         code: list[Instruction] = []
         for unit in units:
-            index, pair = (0, unit) if self.lines is self.vector else (unit, 0)
+            index, pair = (0, unit) if self.vector_lines else (unit, 0)
             (vector,) = self.vector.parts(step, pair)
             for part, target in enumerate(self.sums[index][pair]):
                 factor = self.scalar.factor(step, index, part)
@@ -167,4 +171,4 @@ def _groups(count: int, size: int) -> list[range]:
     number = 2 * -(-count // (2 * min(size, -(-count // 2))))
     each, more = divmod(count, number)
     starts = [group * each + min(group, more) for group in range(number + 1)]
-    return [range(start, stop) for start, stop in zip(starts, starts[1:], strict=False) if start < stop]
+    return [range(start, stop) for start, stop in itertools.pairwise(starts) if start < stop]

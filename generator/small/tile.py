@@ -67,6 +67,23 @@ class Tile:
         """Elements along the other dimension."""
         return self.mr if self.transposed else self.nr
 
+    @property
+    def vector_along_k(self) -> bool:
+        """Whether lines of the vector operand are contiguous along k, as stored."""
+        return not self.mode.b_transposed if self.transposed else self.mode.a_transposed
+
+    @property
+    def scalar_along_k(self) -> bool:
+        """Whether lines of the scalar operand are."""
+        return self.mode.a_transposed if self.transposed else not self.mode.b_transposed
+
+    @property
+    def narrow(self) -> bool:
+        """Whether quad can do it: one or two elements on one side, lines that are contiguous along k on the other."""
+        if self.vector_along_k and self.scalar_size == 1:
+            return True
+        return self.scalar_along_k and self.vector_size <= 2 and (self.vector_size == 2 or self.vector_along_k)
+
 
 @dataclass(slots=True)
 class Program:

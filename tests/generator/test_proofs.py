@@ -31,6 +31,8 @@ SUBJECTS = [
     ("neon", "gemm_z_nc_3x2__neon"),
     ("neon", "gemm_d_tt_4x8__neon"),
     ("neon", "gemm_s_tn_3x4__neon"),
+    ("neon", "gemm_c_cn_2x3__neon"),
+    ("neon", "gemm_c_nn_1x7__neon"),
     ("avx2", "gemm_d_nn_8x3_yym__avx2"),
     ("avx2", "gemm_c_tt_3x4_ym__avx2"),
     ("avx512", "gemm_s_tn_13x3__avx512"),

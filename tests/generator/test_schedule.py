@@ -89,6 +89,7 @@ def test_names_round_trip(name: KernelName) -> None:
 TABLE = {  # IrGEMM, table 3
     ("s", "nn"): 70, ("s", "nt"): 124, ("s", "tn"): 26, ("s", "tt"): 70,
     ("d", "nn"): 50, ("d", "nt"): 60, ("d", "tn"): 26, ("d", "tt"): 50,
+    ("c", "nn"): 54, ("c", "nt"): 52, ("c", "tn"): 50, ("c", "tt"): 54,
     ("z", "nn"): 25, ("z", "nt"): 25, ("z", "tn"): 25, ("z", "tt"): 25,
 }  # fmt: skip
 

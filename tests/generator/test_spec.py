@@ -65,6 +65,18 @@ def spec(folder: Path, text: str) -> Path:
             r"neon\.yaml:6: 'tiles' stands twice",
         ),
         (
+            HEAD + "tiles:\n  s:\n    - {modes: [nn], form: quad, tiles: {2: 4}}\n",
+            r"neon\.yaml:6: neon builds s by dot, outer, not quad",
+        ),
+        (
+            HEAD + "tiles:\n  c:\n    - {modes: [nt], form: quad, tiles: {2: 4}}\n",
+            r"neon\.yaml:6: quad is for two vector elements or one scalar, .*; nt 2x1 is not",
+        ),
+        (
+            HEAD + "tiles:\n  c:\n    - {modes: [tn], form: quad, tiles: {3: 2}}\n",
+            r"neon\.yaml:6: quad is for two vector elements or one scalar, .*; tn 3x2 is not",
+        ),
+        (
             HEAD + "tiles:\n  s:\n    - {modes: [nn], columns: {zz: [4]}}\n",
             r"neon\.yaml:6: neon has no vector columns called 'zz'",
         ),
