@@ -6,9 +6,11 @@
  *     if (tw_sgemm(TW_ROW_MAJOR, 'N', 'N', 2, 2, 3, 1, a, 3, b, 2, 0, c, 2) != TW_OK)
  *         puts(tw_error_message());
  *
- * Usable from C99 and C++. Every function may be called from any thread at any time. None of them allocates memory,
- * except that the first product of each type and transposition builds a table of 42 KB, kept for the life of the
- * process, and tw_selftest takes a workspace that it gives back. Nothing is printed.
+ * Usable from C99 and C++. Every function may be called from any thread at any time, and after fork. Memory is allocated
+ * by the first product of each type and transposition (a table of 42 KB), by the first of each shape whose C has up to 65536
+ * elements (a plan of 0.3 to 7 KB, at most 4096 of them) and by the first failing call of a thread; what is allocated so
+ * is kept for the life of the process (the thread). Plans and tw_selftest's workspace are given back. A product of a shape seen before
+ * allocates nothing, takes no lock and makes no system call. Nothing is printed.
  *
  * Environment, read when the library is loaded:
  *     TILEWRIGHT_ISA    force one instruction set: "avx512", "avx2", "neon" or "scalar". Where it cannot be used every
@@ -41,7 +43,8 @@ enum {
     TW_OK = 0,
     TW_ERROR_ISA = 100,    /* the ISA asked for cannot be used, or none that was built can run here */
     TW_ERROR_KERNEL = 101, /* no kernel for what was asked */
-    TW_ERROR_MEMORY = 102  /* out of memory; nothing was computed */
+    TW_ERROR_MEMORY = 102, /* out of memory; nothing was computed */
+    TW_ERROR_TYPE = 103    /* no such element type */
 };
 
 /* Why the calling thread's last failing call failed: what was asked, what is wrong with it, what would be right. Never
@@ -76,6 +79,33 @@ TW_API int tw_cgemm(int layout, int transa, int transb, int64_t m, int64_t n, in
                     const void *a, int64_t lda, const void *b, int64_t ldb, const void *beta, void *c, int64_t ldc);
 TW_API int tw_zgemm(int layout, int transa, int transb, int64_t m, int64_t n, int64_t k, const void *alpha,
                     const void *a, int64_t lda, const void *b, int64_t ldb, const void *beta, void *c, int64_t ldc);
+
+/* ---- Plans: a shape made ready once, run many times ----
+ *
+ * tw_?gemm finds its plan by its arguments; who keeps one spares that. A plan fixes type, layout, operations, sizes,
+ * leading dimensions and the ISA that was current when it was made; it is not changed by running, so any number of
+ * threads may run it at once.
+ *
+ *     tw_gemm_plan *plan;
+ *     if (tw_gemm_plan_create(&plan, 's', TW_ROW_MAJOR, 'N', 'N', 8, 8, 8, 8, 8, 8) != TW_OK)
+ *         puts(tw_error_message());
+ *     for (...)
+ *         tw_gemm_execute(plan, a, b, c);
+ *     tw_gemm_plan_destroy(plan);
+ */
+typedef struct tw_gemm_plan tw_gemm_plan;
+
+/* Make a plan; dtype is 's', 'd', 'c' or 'z', the rest is as for tw_?gemm, as are the errors. *plan is NULL then. */
+TW_API int tw_gemm_plan_create(tw_gemm_plan **plan, int dtype, int layout, int transa, int transb, int64_t m, int64_t n,
+                               int64_t k, int64_t lda, int64_t ldb, int64_t ldc);
+/* Give it back; nobody may be running it. NULL is fine. */
+TW_API void tw_gemm_plan_destroy(tw_gemm_plan *plan);
+/* C = op(A) op(B). */
+TW_API int tw_gemm_execute(const tw_gemm_plan *plan, const void *a, const void *b, void *c);
+/* C = alpha op(A) op(B) + beta C. alpha and beta point at one number of the plan's type; NULL is 1 for alpha, 0 for
+ * beta. */
+TW_API int tw_gemm_plan_execute(const tw_gemm_plan *plan, const void *alpha, const void *a, const void *b,
+                                const void *beta, void *c);
 
 /* ---- Instruction sets ----
  *
