@@ -63,6 +63,21 @@ static inline tw_scalar tw_scalar_at(int dtype, const void *value)
     return scalar;
 }
 
+/* Where NULL stands for 1. */
+static inline tw_scalar tw_alpha_at(int dtype, const void *value)
+{
+    if (value == NULL) {
+        return dtype == TW_S || dtype == TW_C ? (tw_scalar){.c = {1, 0}} : (tw_scalar){.z = {1, 0}};
+    }
+    return tw_scalar_at(dtype, value);
+}
+
+/* Where NULL stands for 0. */
+static inline tw_scalar tw_beta_at(int dtype, const void *value)
+{
+    return value == NULL ? (tw_scalar){.z = {0, 0}} : tw_scalar_at(dtype, value);
+}
+
 /* ---- tiling.c: a shape -> tiles ---- */
 
 /* What the kernels of one (isa, dtype, mode) can cover; immutable once made. */
@@ -180,6 +195,8 @@ int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room);
 /* Run it, whatever the scalars; the pointers are checked. A status. */
 int tw_plan_run(const tw_gemm_plan *plan, const tw_scalar *alpha, const void *a, const void *b, const tw_scalar *beta,
                 void *c);
+/* The same with arguments that hold the scalars, and pointers that may be added to. */
+void tw_plan_run_tiles(const tw_gemm_plan *plan, const void *a, const void *b, void *c, tw_args *args);
 /* A plan without memory of its own: for what is not worth keeping, or cannot be kept. */
 int tw_plan_run_once(const tw_key *key, const tw_scalar *alpha, const void *a, const void *b, const tw_scalar *beta,
                      void *c);

@@ -56,7 +56,7 @@ int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room)
     return TW_OK;
 }
 
-static void run_tiles(const tw_gemm_plan *plan, const void *a, const void *b, void *c, tw_args *args)
+void tw_plan_run_tiles(const tw_gemm_plan *plan, const void *a, const void *b, void *c, tw_args *args)
 {
     const void *x = plan->exchanged ? b : a, *y = plan->exchanged ? a : b;
     for (int i = 0; i < plan->count; i++) {
@@ -90,7 +90,7 @@ int tw_plan_run(const tw_gemm_plan *plan, const tw_scalar *alpha, const void *a,
     if (a == NULL || b == NULL || c == NULL) {
         return tw_refuse_null(dtype, c == NULL ? TW_ARGUMENT_C : a == NULL ? TW_ARGUMENT_A : TW_ARGUMENT_B);
     }
-    run_tiles(plan, a, b, c, &args);
+    tw_plan_run_tiles(plan, a, b, c, &args);
     return TW_OK;
 }
 
@@ -155,11 +155,15 @@ int tw_gemm_execute(const tw_gemm_plan *plan, const void *a, const void *b, void
 int tw_gemm_plan_execute(const tw_gemm_plan *plan, const void *alpha, const void *a, const void *b, const void *beta,
                          void *c)
 {
-    static const double one[2] = {1, 0};
-    static const float one_float[2] = {1, 0};
     int dtype = plan->form.dtype;
-    bool wide = dtype == TW_D || dtype == TW_Z;
-    tw_scalar first = tw_scalar_at(dtype, alpha ? alpha : wide ? (const void *)one : one_float);
-    tw_scalar second = beta ? tw_scalar_at(dtype, beta) : (tw_scalar){.z = {0, 0}};
+    tw_scalar first = tw_alpha_at(dtype, alpha), second = tw_beta_at(dtype, beta);
     return tw_plan_run(plan, &first, a, b, &second, c);
+}
+
+int tw_gemm_bound_run(const tw_gemm_bound *bound)
+{
+    if (bound->alpha == NULL && bound->beta == NULL) {
+        return tw_gemm_execute(bound->plan, bound->a, bound->b, bound->c);
+    }
+    return tw_gemm_plan_execute(bound->plan, bound->alpha, bound->a, bound->b, bound->beta, bound->c);
 }

@@ -44,7 +44,8 @@ enum {
     TW_ERROR_ISA = 100,    /* the ISA asked for cannot be used, or none that was built can run here */
     TW_ERROR_KERNEL = 101, /* no kernel for what was asked */
     TW_ERROR_MEMORY = 102, /* out of memory; nothing was computed */
-    TW_ERROR_TYPE = 103    /* no such element type */
+    TW_ERROR_TYPE = 103,   /* no such element type */
+    TW_ERROR_BATCH = 104   /* a batch of fewer than none, or one that writes all its products to one place */
 };
 
 /* Why the calling thread's last failing call failed: what was asked, what is wrong with it, what would be right. Never
@@ -106,6 +107,33 @@ TW_API int tw_gemm_execute(const tw_gemm_plan *plan, const void *a, const void *
  * beta. */
 TW_API int tw_gemm_plan_execute(const tw_gemm_plan *plan, const void *alpha, const void *a, const void *b,
                                 const void *beta, void *c);
+
+/* A product with everything it takes, for languages in which a call costs more the more arguments it has. */
+typedef struct tw_gemm_bound {
+    const tw_gemm_plan *plan;
+    const void *alpha, *a, *b, *beta;
+    void *c;
+} tw_gemm_bound;
+
+TW_API int tw_gemm_bound_run(const tw_gemm_bound *bound);
+
+/* ---- Batches: many products of one shape, or of several ----
+ *
+ * The products must not depend on each other: no C overlaps another, nor any A or B. Everything is checked before
+ * anything is written. alpha and beta are one number for the whole batch (group), or NULL as for tw_gemm_plan_execute. */
+
+/* Product i multiplies what lies i times the stride, in elements, behind A and B; a stride of 0 uses one matrix for all. */
+TW_API int tw_gemm_batch_strided(const tw_gemm_plan *plan, int64_t count, const void *alpha, const void *a,
+                                 int64_t stride_a, const void *b, int64_t stride_b, const void *beta, void *c,
+                                 int64_t stride_c);
+/* Product i multiplies a[i] by b[i] into c[i]. */
+TW_API int tw_gemm_batch(const tw_gemm_plan *plan, int64_t count, const void *alpha, const void *const *a,
+                         const void *const *b, const void *beta, void *const *c);
+/* Groups of counts[g] products of plans[g] each; the pointers of all groups stand one behind the other. alpha and beta
+ * hold a pointer for each group, or are NULL. */
+TW_API int tw_gemm_batch_groups(int64_t groups, const tw_gemm_plan *const *plans, const int64_t *counts,
+                                const void *const *alpha, const void *const *a, const void *const *b,
+                                const void *const *beta, void *const *c);
 
 /* ---- Instruction sets ----
  *

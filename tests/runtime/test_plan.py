@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import re
 import threading
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import tilewright.runtime as tw
 from tilewright.runtime._library import ffi, lib, text
 
 from .problems import DTYPES, RUNNABLE, Array, forced, integers
@@ -172,3 +175,100 @@ def test_plans_work_in_a_child_made_by_fork() -> None:
         v, w, u = np.ones((13, 3)), np.ones((3, 17)), np.empty((13, 17))
         os._exit(0 if right and gemm(v, w, u) == 0 and np.all(u == 3) else 1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+@given(
+    dtype=st.sampled_from(DTYPES),
+    sizes=SIZES,
+    trans=st.tuples(st.sampled_from("NTC"), st.sampled_from("NTC")),
+    padding=st.tuples(*[st.integers(0, 5)] * 3),
+    scalars=st.tuples(st.sampled_from([0, 1, -2]), st.sampled_from([0, 1, 3])),
+)
+@settings(max_examples=150)
+def test_plans_from_python_called_and_bound(
+    dtype: np.dtype[Any], sizes: tuple[int, int, int], trans: tuple[str, str], padding: tuple[int, int, int],
+    scalars: tuple[int, int],
+) -> None:  # fmt: skip
+    """Bound memory given back while C still points at it; a leading dimension of one array used for another."""
+    m, n, k = sizes
+    rng = np.random.default_rng(2)
+
+    def padded(shape: tuple[int, int], more: int) -> tuple[Array, int]:
+        wide = integers(rng, (shape[0], max(1, shape[1]) + more), dtype)
+        return wide[:, : shape[1]], wide.shape[1]
+
+    a, lda = padded((m, k) if trans[0] == "N" else (k, m), padding[0])
+    b, ldb = padded((k, n) if trans[1] == "N" else (n, k), padding[1])
+    c, ldc = padded((m, n), padding[2])
+    op_a, op_b = (x if op == "N" else x.T if op == "T" else x.conj().T for x, op in zip((a, b), trans, strict=True))
+    plan = tw.gemm_plan(m, n, k, dtype, trans_a=trans[0], trans_b=trans[1], lda=lda, ldb=ldb, ldc=ldc)
+    alpha, beta = scalars
+    wanted = alpha * (op_a @ op_b) + beta * c
+    bound = plan.bind(a, b, c, alpha=alpha, beta=beta)
+    assert np.array_equal(plan(a, b), op_a @ op_b)
+    out = c.base.copy()[:, :n] if c.base is not None else c.copy()
+    assert plan(a, b, out, alpha=alpha, beta=beta) is out
+    assert np.array_equal(out, wanted)
+    del plan, a, b, op_a, op_b
+    gc.collect()
+    assert bound() == 0
+    assert np.array_equal(c, wanted)
+
+
+FITS = {"a": np.ones((4, 3)), "b": np.ones((3, 5)), "out": np.zeros((4, 5))}
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"a": np.ones((3, 4))}, tw.ShapeError, r"plan: a is (3, 4) but the plan was made for (4, 3)."),
+        ({"b": np.ones((3, 5), np.float32)}, tw.DtypeError, "plan: b has dtype float32 but the plan was made"),
+        ({"a": np.ones((4, 6))[:, ::2]}, tw.LayoutError, "plan: a has strides (48, 16) bytes but the plan was"),
+        ({"out": np.ones((5, 4)).T}, tw.LayoutError, "plan: out has strides (8, 32) bytes"),
+        ({"a": [[1.0]]}, tw.DtypeError, "plan: a is of type list; it must be a numpy array."),
+        ({"out": np.broadcast_to(np.ones(5), (4, 5))}, tw.LayoutError, "plan: out has strides"),
+        ({"beta": "x"}, tw.ScalarError, "beta is of type str"),
+        ({"alpha": 1j}, tw.ScalarError, "alpha is complex"),
+    ],
+)  # fmt: skip
+def test_arrays_that_do_not_fit_a_plan_are_refused(change: dict[str, Any], error: type[Exception], words: str) -> None:
+    """C reading beyond an array that is smaller than the plan's; a layout the plan does not know."""
+    plan = tw.gemm_plan(4, 5, 3, np.float64)
+    before = FITS["out"].copy()
+    for way in (plan, plan.bind):
+        with pytest.raises(error, match=re.escape(words)):
+            way(**{**FITS, **change})
+    assert np.array_equal(FITS["out"], before)
+
+
+def test_out_of_a_plan_must_be_writable_and_separate() -> None:
+    """An operand overwritten while it is read."""
+    plan = tw.gemm_plan(3, 3, 3, np.float64)
+    x = np.ones((3, 3))
+    with pytest.raises(tw.OverlapError):
+        plan(x, np.ones((3, 3)), x)
+    y = np.ones((3, 3))
+    y.flags.writeable = False
+    with pytest.raises(tw.LayoutError, match="read-only"):
+        plan.bind(x, x, y)
+    with pytest.raises(tw.ArgumentError, match="no out"):
+        plan(x, x, beta=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"m": -1}, tw.ArgumentError),
+        ({"m": 2.0}, tw.ArgumentError),
+        ({"n": 2**63}, tw.ArgumentError),
+        ({"dtype": "int32"}, tw.DtypeError),
+        ({"dtype": "nonsense"}, tw.DtypeError),
+        ({"trans_b": "R"}, tw.ArgumentError),
+        ({"lda": 2}, tw.ArgumentError),
+        ({"ldc": 2**61}, tw.ArgumentError),
+    ],
+)
+def test_plans_of_what_cannot_be_are_refused(arguments: dict[str, Any], error: type[Exception]) -> None:
+    """A size that wraps in C; a plan for a type without kernels."""
+    with pytest.raises(error, match="gemm_plan: "):
+        tw.gemm_plan(**{"m": 3, "n": 3, "k": 3, "dtype": np.float64, **arguments})
