@@ -70,7 +70,7 @@ def make_library(
         units,
         objects,
         include=[generated, csrc],
-        headers=[*generated.glob("*.h"), *csrc.glob("*.h")],
+        headers=[*generated.glob("*.h")],
         jobs=jobs,
         digests=digests,
         progress=progress,
@@ -102,8 +102,11 @@ def link_to(path: Path, target: str) -> None:
 def _common_units(generated: Path, csrc: Path) -> list[Unit]:
     """The kernel table and the hand-written C, at the architecture's baseline: they run before the CPU is known."""
     flags = (f'-DTW_VERSION="{__version__}"',)
+    headers = sorted(csrc.glob("*.h"))  # of these alone, so that an edit of one does not compile every kernel again
     table = Unit("kernel-table", "#include <kernel_table.c>\n", (generated / "kernel_table.c",))
-    written = (Unit(f"runtime-{c.stem}", f"#include <{c.name}>\n", (c,), flags) for c in sorted(csrc.glob("*.c")))
+    written = (
+        Unit(f"runtime-{c.stem}", f"#include <{c.name}>\n", (c, *headers), flags) for c in sorted(csrc.glob("*.c"))
+    )
     return [table, *written]
 
 
@@ -114,7 +117,12 @@ def _module_unit(arch: str, out: Path, runtime: Path) -> Unit:
     with contextlib.redirect_stdout(io.StringIO()):  # it announces itself
         ffibuilder.emit_c_code(text)
     folders = python_headers(arch, out / "obj" / "python")
-    return Unit("python-module", text.getvalue(), (), ("-w", *(f"-I{folder}" for folder in folders)))
+    return Unit(
+        "python-module",
+        text.getvalue(),
+        (runtime / "csrc" / "tilewright.h",),
+        ("-w", *(f"-I{folder}" for folder in folders)),
+    )
 
 
 def python_headers(arch: str, overlay: Path) -> Sequence[Path]:

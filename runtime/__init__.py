@@ -7,14 +7,16 @@ array([[1., 1.],
        [1., 1.],
        [1., 1.]], dtype=float32)
 
-`gemm` multiplies, `info` says what runs it, `selftest` checks every kernel on this CPU, and the errors derive from
-`ValueError`, `TypeError` and `RuntimeError`. The environment variable ``TILEWRIGHT_ISA`` forces an instruction set.
+`gemm` multiplies, `gemm_plan` makes a product ready to be run many times, `gemm_batch` multiplies stacks of matrices.
+`info` says what runs them, `selftest` checks every kernel on this CPU, and the errors derive from `ValueError`,
+`TypeError` and `RuntimeError`. The environment variable ``TILEWRIGHT_ISA`` forces an instruction set.
 """
 
 from __future__ import annotations
 
 from ._library import lib, text
 from .about import Info, SelfTest, info, selftest
+from .batch import gemm_batch
 from .errors import (
     ArgumentError,
     DtypeError,
@@ -25,6 +27,7 @@ from .errors import (
     ShapeError,
     TilewrightError,
 )
+from .plan import Plan, gemm_plan
 from .product import gemm
 
 __version__ = text(lib.tw_version())
@@ -36,11 +39,14 @@ __all__ = [
     "IsaError",
     "LayoutError",
     "OverlapError",
+    "Plan",
     "ScalarError",
     "SelfTest",
     "ShapeError",
     "TilewrightError",
     "gemm",
+    "gemm_batch",
+    "gemm_plan",
     "info",
     "selftest",
 ]

@@ -11,13 +11,13 @@ from ._library import ffi, lib, raise_for
 from .arrays import Array, Kind, check_out, check_two_dimensions, kind_of, matrix, operand, seen
 from .errors import ArgumentError, DtypeError, ScalarError, ShapeError
 
-__all__ = ["gemm"]
+__all__ = ["CONJUGATE", "FLIPPED", "OPERATIONS", "gemm", "kernels_conjugate", "scalar_of"]
 
 # What to ask of C for an operand stored the way `out` is, and stored the other way, where its memory holds the
 # transpose.
-_SAME = {trans: ord(trans) for trans in "NTC"}
-_FLIPPED = {"N": ord("T"), "T": ord("N"), "C": ord("R")}
-_CONJUGATE = ord("R")
+OPERATIONS = {trans: ord(trans) for trans in "NTC"}
+FLIPPED = {"N": ord("T"), "T": ord("N"), "C": ord("R")}
+CONJUGATE = ord("R")
 _ROW_MAJOR, _COL_MAJOR = lib.TW_ROW_MAJOR, lib.TW_COL_MAJOR
 
 
@@ -82,14 +82,14 @@ def gemm(
     if x.ndim != 2 or y.ndim != 2:
         check_two_dimensions(x, "a")
         check_two_dimensions(y, "b")
-    if not (isinstance(trans_a, str) and trans_a in _SAME and isinstance(trans_b, str) and trans_b in _SAME):
+    if not (isinstance(trans_a, str) and trans_a in OPERATIONS and isinstance(trans_b, str) and trans_b in OPERATIONS):
         _refuse_trans(trans_a, trans_b)
     m, k = x.shape if trans_a == "N" else x.shape[::-1]
     k_of_b, n = y.shape if trans_b == "N" else y.shape[::-1]
     if k != k_of_b:
         _refuse_shapes(x, y, trans_a, trans_b)
-    scale = _scalar(alpha, "alpha", kind)
-    keep = _scalar(beta, "beta", kind)
+    scale = scalar_of(alpha, "alpha", kind)
+    keep = scalar_of(beta, "beta", kind)
 
     if out is None:
         if beta != 0:
@@ -112,10 +112,10 @@ def gemm(
     row_major, ldc, c_pointer = seen_c
     op_a, lda, a_pointer = _arrange(x, trans_a, kind, row_major)
     op_b, ldb, b_pointer = _arrange(y, trans_b, kind, row_major)
-    if _CONJUGATE in (op_a, op_b) and not _kernels_conjugate(kind, op_a, op_b, row_major):
-        if op_a == _CONJUGATE:
+    if CONJUGATE in (op_a, op_b) and not kernels_conjugate(kind, op_a, op_b, row_major):
+        if op_a == CONJUGATE:
             op_a, lda, a_pointer = _arrange(x.conj(), "T", kind, row_major)
-        if op_b == _CONJUGATE:
+        if op_b == CONJUGATE:
             op_b, ldb, b_pointer = _arrange(y.conj(), "T", kind, row_major)
     status = kind.gemm(
         _ROW_MAJOR if row_major else _COL_MAJOR,
@@ -143,10 +143,10 @@ def gemm(
 def _arrange(x: Array, trans: str, kind: Kind, row_major: bool) -> tuple[int, int, Any]:
     """Return operation, leading dimension and pointer of `x` for C, where `out` is stored as `row_major` says."""
     x_row_major, ld, pointer = operand(x, kind)
-    return (_SAME if x_row_major == row_major else _FLIPPED)[trans], ld, pointer
+    return (OPERATIONS if x_row_major == row_major else FLIPPED)[trans], ld, pointer
 
 
-def _scalar(value: complex, name: str, kind: Kind) -> Any:
+def scalar_of(value: complex, name: str, kind: Kind) -> Any:
     """Return alpha or beta as C takes it: a float, or for complex types two reals."""
     if kind.pair is None and type(value) in (int, float):
         return _convert(float, value, name)
@@ -170,7 +170,7 @@ def _convert(to: Any, value: Any, name: str) -> Any:
         raise ScalarError(f"gemm: {name} ({type(value).__name__}) is not usable as a number: {error}.") from error
 
 
-def _kernels_conjugate(kind: Kind, op_a: int, op_b: int, row_major: bool) -> bool:
+def kernels_conjugate(kind: Kind, op_a: int, op_b: int, row_major: bool) -> bool:
     """Tell whether the current kernels can conjugate an operand that they do not transpose; else a copy does it."""
     operations = (op_b, op_a) if row_major else (op_a, op_b)  # column-major, the operands change places
     return bool(lib.tw_isa_serving(kind.letter, *operations) == lib.tw_isa_current())
@@ -184,7 +184,9 @@ def _refuse_dtype(x: Array, other: Array, name: str) -> None:
 
 
 def _refuse_trans(trans_a: object, trans_b: object) -> None:
-    name, value = ("trans_a", trans_a) if not (isinstance(trans_a, str) and trans_a in _SAME) else ("trans_b", trans_b)
+    name, value = (
+        ("trans_a", trans_a) if not (isinstance(trans_a, str) and trans_a in OPERATIONS) else ("trans_b", trans_b)
+    )
     raise ArgumentError(f"gemm: {name} is {value!r}; it must be 'N', 'T' (transpose) or 'C' (conjugate transpose).")
 
 

@@ -1,6 +1,7 @@
 /* about.c - what this library is and where it lies. */
 #define _GNU_SOURCE /* dl_iterate_phdr: in libc itself on every Linux, unlike dladdr */
 #include <link.h>
+#include <pthread.h>
 #include <stdio.h>
 
 #include "internal.h"
@@ -19,7 +20,8 @@ const char *tw_compiler(void)
 #endif
 }
 
-static _Thread_local char path[4096];
+static char path[4096];
+static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 /* Note the name of the object that this code lies in. */
 static int note(struct dl_phdr_info *object, size_t size, void *unused)
@@ -35,9 +37,13 @@ static int note(struct dl_phdr_info *object, size_t size, void *unused)
     return 0;
 }
 
+static void find(void)
+{
+    dl_iterate_phdr(note, NULL);
+}
+
 const char *tw_library_path(void)
 {
-    path[0] = '\0';
-    dl_iterate_phdr(note, NULL);
+    pthread_once(&once, find);
     return path;
 }

@@ -1,8 +1,12 @@
 /* cpu.c - what this CPU and operating system can run, and the CPU's name. */
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "internal.h"
+
+static char name[64];
+static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -44,21 +48,19 @@ unsigned tw_cpu_isas(void)
     return isas;
 }
 
-const char *tw_cpu_name(void)
+static void find_name(void)
 {
-    static _Thread_local char name[64];
     unsigned words[12];
     for (unsigned i = 0; i < 3; i++) {
         unsigned *part = words + 4 * i;
         if (!__get_cpuid(0x80000002 + i, part, part + 1, part + 2, part + 3)) {
-            return "unknown";
+            return;
         }
     }
     snprintf(name, sizeof name, "%.48s", (const char *)words + strspn((const char *)words, " "));
     for (size_t end = strlen(name); end > 0 && name[end - 1] == ' '; end--) {
         name[end - 1] = '\0';
     }
-    return name[0] ? name : "unknown";
 }
 
 #elif defined(__aarch64__)
@@ -77,11 +79,10 @@ unsigned tw_cpu_isas(void)
     return isas;
 }
 
-const char *tw_cpu_name(void)
+static void find_name(void)
 {
-    static _Thread_local char name[64];
     if (!(getauxval(AT_HWCAP) & HAS_CPUID)) { /* then reading MIDR_EL1 traps */
-        return "unknown";
+        return;
     }
     unsigned long midr;
     __asm__("mrs %0, MIDR_EL1" : "=r"(midr));
@@ -96,11 +97,11 @@ const char *tw_cpu_name(void)
     };
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
         if (known[i].implementer == implementer && known[i].part == part) {
-            return known[i].name;
+            snprintf(name, sizeof name, "%s", known[i].name);
+            return;
         }
     }
     snprintf(name, sizeof name, "AArch64 implementer 0x%02x part 0x%03x", implementer, part);
-    return name;
 }
 
 #else
@@ -109,8 +110,13 @@ unsigned tw_cpu_isas(void)
     return 1U << TW_ISA_SCALAR;
 }
 
-const char *tw_cpu_name(void)
+static void find_name(void)
 {
-    return "unknown";
 }
 #endif
+
+const char *tw_cpu_name(void)
+{
+    pthread_once(&once, find_name);
+    return name[0] ? name : "unknown";
+}

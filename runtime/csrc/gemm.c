@@ -1,24 +1,7 @@
-/* gemm.c - products of BLAS shape: check, see column-major, choose the kernels, run the tiles. */
+/* gemm.c - products of BLAS shape: find the plan, or check, see column-major and choose the kernels; run it. */
 #include "internal.h"
 
-enum { /* numbers of the arguments, as cblas counts */
-       LAYOUT = 1,
-       TRANSA,
-       TRANSB,
-       M,
-       N,
-       K,
-       ALPHA,
-       A,
-       LDA,
-       B,
-       LDB,
-       BETA,
-       C,
-       LDC
-};
-
-static const char letters[] = "sdcz";
+const char tw_letters[] = "sdcz";
 
 bool tw_operation_of(int letter, int dtype, tw_operation *operation)
 {
@@ -69,7 +52,7 @@ int tw_select(int isa, int dtype, tw_operation a, tw_operation b, const tw_tiles
             TW_ERROR_KERNEL,
             "tw_%cgemm: %s has no kernels for transa '%c', transb '%c' (column-major), and no scalar ones stand "
             "in; build all of them, or in place of 'R' pass a conjugated copy.",
-            letters[dtype], tw_isa_name(isa), letter_of(a), letter_of(b));
+            tw_letters[dtype], tw_isa_name(isa), letter_of(a), letter_of(b));
     }
     return status;
 }
@@ -83,129 +66,175 @@ static int check_ld(int dtype, int argument, const char *name, int64_t ld, int64
     }
     const char *unit = layout == TW_ROW_MAJOR ? "row" : "column";
     return ld > most ? tw_fail(argument, "tw_%cgemm: %s is %lld, beyond %lld, what an address can hold.",
-                               letters[dtype], name, (long long)ld, (long long)most)
+                               tw_letters[dtype], name, (long long)ld, (long long)most)
                      : tw_fail(argument,
                                "tw_%cgemm: %s is %lld but a %s as stored has %lld elements; %s must be at least %lld.",
-                               letters[dtype], name, (long long)ld, unit, (long long)length, name, (long long)least);
+                               tw_letters[dtype], name, (long long)ld, unit, (long long)length, name, (long long)least);
 }
 
-static int check(int dtype, int layout, int transa, int transb, int64_t m, int64_t n, int64_t k, int64_t lda,
-                 int64_t ldb, int64_t ldc, tw_operation *op_a, tw_operation *op_b)
+int tw_dtype_of(int letter)
 {
-    char letter = letters[dtype];
+    for (int dtype = 0; dtype < TW_DTYPES; dtype++) {
+        if (tw_letters[dtype] == letter) {
+            return dtype;
+        }
+    }
+    return -1;
+}
+
+static int check(const tw_key *key, int dtype, tw_operation *op_a, tw_operation *op_b)
+{
+    char letter = tw_letters[dtype];
+    int layout = key->layout;
+    int64_t m = key->m, n = key->n, k = key->k;
     if (layout != TW_ROW_MAJOR && layout != TW_COL_MAJOR) {
-        return tw_fail(LAYOUT, "tw_%cgemm: layout is %d; it must be TW_ROW_MAJOR (101) or TW_COL_MAJOR (102).", letter,
-                       layout);
+        return tw_fail(TW_ARGUMENT_LAYOUT,
+                       "tw_%cgemm: layout is %d; it must be TW_ROW_MAJOR (101) or TW_COL_MAJOR (102).", letter, layout);
     }
-    if (!tw_operation_of(transa, dtype, op_a)) {
-        return tw_fail(TRANSA, "tw_%cgemm: transa is %d; it must be 'N', 'T', 'C' or 'R'.", letter, transa);
+    if (!tw_operation_of(key->transa, dtype, op_a)) {
+        return tw_fail(TW_ARGUMENT_TRANSA, "tw_%cgemm: transa is %d; it must be 'N', 'T', 'C' or 'R'.", letter,
+                       key->transa);
     }
-    if (!tw_operation_of(transb, dtype, op_b)) {
-        return tw_fail(TRANSB, "tw_%cgemm: transb is %d; it must be 'N', 'T', 'C' or 'R'.", letter, transb);
+    if (!tw_operation_of(key->transb, dtype, op_b)) {
+        return tw_fail(TW_ARGUMENT_TRANSB, "tw_%cgemm: transb is %d; it must be 'N', 'T', 'C' or 'R'.", letter,
+                       key->transb);
     }
     if ((m | n | k) < 0) {
-        int argument = m < 0 ? M : n < 0 ? N : K;
+        int argument = m < 0 ? TW_ARGUMENT_M : n < 0 ? TW_ARGUMENT_N : TW_ARGUMENT_K;
         int64_t size = m < 0 ? m : n < 0 ? n : k;
-        return tw_fail(argument, "tw_%cgemm: %c is %lld; it must be 0 or more.", letter, "mnk"[argument - M],
-                       (long long)size);
+        return tw_fail(argument, "tw_%cgemm: %c is %lld; it must be 0 or more.", letter,
+                       "mnk"[argument - TW_ARGUMENT_M], (long long)size);
     }
     bool row = layout == TW_ROW_MAJOR;
-    int status = check_ld(dtype, LDA, "lda", lda, op_a->trans == row ? m : k, layout);
-    status = status ? status : check_ld(dtype, LDB, "ldb", ldb, op_b->trans == row ? k : n, layout);
-    return status ? status : check_ld(dtype, LDC, "ldc", ldc, row ? n : m, layout);
+    int status = check_ld(dtype, TW_ARGUMENT_LDA, "lda", key->lda, op_a->trans == row ? m : k, layout);
+    status = status ? status : check_ld(dtype, TW_ARGUMENT_LDB, "ldb", key->ldb, op_b->trans == row ? k : n, layout);
+    return status ? status : check_ld(dtype, TW_ARGUMENT_LDC, "ldc", key->ldc, row ? n : m, layout);
 }
 
 /* C^T = op(B)^T op(A)^T: a row-major matrix is its transpose, column-major. */
-static tw_product transposed(tw_product p)
+static tw_form transposed(tw_form f)
 {
-    tw_product t = p;
-    t.m = p.n, t.n = p.m;
-    t.a = p.b, t.trans_a = p.trans_b, t.conj_a = p.conj_b, t.lda = p.ldb;
-    t.b = p.a, t.trans_b = p.trans_a, t.conj_b = p.conj_a, t.ldb = p.lda;
+    tw_form t = f;
+    t.m = f.n, t.n = f.m;
+    t.trans_a = f.trans_b, t.conj_a = f.conj_b, t.lda = f.ldb;
+    t.trans_b = f.trans_a, t.conj_b = f.conj_a, t.ldb = f.lda;
     return t;
 }
 
-int tw_gemm_on(int isa, int dtype, int layout, int transa, int transb, int64_t m, int64_t n, int64_t k, tw_scalar alpha,
-               const void *a, int64_t lda, const void *b, int64_t ldb, tw_scalar beta, void *c, int64_t ldc)
+int tw_form_of(const tw_key *key, tw_form *form, int *isa)
 {
+    int dtype = key->variant & 0xff;
+    *isa = key->variant >> 8 & 0xff;
     tw_operation op_a, op_b;
-    int status = check(dtype, layout, transa, transb, m, n, k, lda, ldb, ldc, &op_a, &op_b);
+    int status = check(key, dtype, &op_a, &op_b);
     if (status != TW_OK) {
         return status;
-    }
-    bool nothing = k == 0 || tw_scalar_is(dtype, &alpha, 0); /* A and B are not read */
-    if (m == 0 || n == 0 || (nothing && tw_scalar_is(dtype, &beta, 1))) {
-        return TW_OK;
-    }
-    int null = c == NULL ? C : nothing ? 0 : a == NULL ? A : b == NULL ? B : 0;
-    if (null) {
-        char name = null == A ? 'a' : null == B ? 'b' : 'c';
-        return tw_fail(null, "tw_%cgemm: %c is NULL but would be used.", letters[dtype], name);
-    }
-    if (nothing) { /* whatever they are, no arithmetic on them either */
-        a = b = c;
-        lda = ldb = 0;
-        op_a.conj = op_b.conj = false;
     }
     int64_t element = tw_element_bytes(dtype);
-    tw_product product = {.dtype = dtype, .m = m, .n = n, .k = k, .alpha = alpha, .beta = beta};
-    product.a = a, product.trans_a = op_a.trans, product.conj_a = op_a.conj, product.lda = lda * element;
-    product.b = b, product.trans_b = op_b.trans, product.conj_b = op_b.conj, product.ldb = ldb * element;
-    product.c = c, product.ldc = ldc * element;
-    if (layout == TW_ROW_MAJOR) {
-        product = transposed(product);
-    }
-    const tw_tiles *tiles;
-    int served_by;
-    status = tw_select(isa, dtype, (tw_operation){product.trans_a, product.conj_a},
-                       (tw_operation){product.trans_b, product.conj_b}, &tiles, &product.mode, &served_by);
-    if (status != TW_OK) {
-        return status;
-    }
-    tw_args args = tw_args_of(&product);
-    tw_walk walk = tw_walk_begin(tiles, product.m, product.n);
-    tw_tile tile;
-    while (tw_walk_next(&walk, &tile)) {
-        tw_run_tile(&product, &tile, &args);
+    *form = (tw_form){
+        .dtype = dtype,
+        .trans_a = op_a.trans,
+        .trans_b = op_b.trans,
+        .conj_a = op_a.conj,
+        .conj_b = op_b.conj,
+        .m = key->m,
+        .n = key->n,
+        .k = key->k,
+        .lda = key->lda * element,
+        .ldb = key->ldb * element,
+        .ldc = key->ldc * element,
+    };
+    if (key->layout == TW_ROW_MAJOR) {
+        *form = transposed(*form);
     }
     return TW_OK;
 }
 
-/* The same on the current ISA. */
-static int gemm(int dtype, int layout, int transa, int transb, int64_t m, int64_t n, int64_t k, tw_scalar alpha,
-                const void *a, int64_t lda, const void *b, int64_t ldb, tw_scalar beta, void *c, int64_t ldc)
+int tw_refuse_null(int dtype, int null)
 {
-    int isa = tw_isa_current();
-    if (isa < 0) {
+    char name = null == TW_ARGUMENT_A ? 'a' : null == TW_ARGUMENT_B ? 'b' : 'c';
+    return tw_fail(null, "tw_%cgemm: %c is NULL but would be used.", tw_letters[dtype], name);
+}
+
+/* ---- The entries ---- */
+
+/* The plan that this thread's last call found; one that no call can match until then. The only thread-local variable of
+ * the library, so that it can be where the thread pointer points: one instruction to reach, and room for it is there
+ * even where the library is loaded late. */
+static const tw_gemm_plan none = {.key = {.layout = -1, .variant = -1}};
+static _Thread_local const tw_gemm_plan *last __attribute__((tls_model("initial-exec"))) = &none;
+
+/* Run a plan that was found. `plain`: alpha = 1, beta = 0. */
+static inline __attribute__((always_inline)) int run(const tw_gemm_plan *plan, const tw_scalar *alpha, const void *a,
+                                                     const void *b, const tw_scalar *beta, void *c, bool plain)
+{
+    if (plain && plan->run != NULL && a != NULL && b != NULL && c != NULL) {
+        plan->run(plan->exchanged ? b : a, plan->exchanged ? a : b, c, &plan->args);
+        return TW_OK;
+    }
+    return tw_plan_run(plan, alpha, a, b, beta, c);
+}
+
+/* Not what the last call was: found in the cache, or made, or not worth keeping. */
+static __attribute__((noinline)) int other(const tw_key *key, const tw_scalar *alpha, const void *a, const void *b,
+                                           const tw_scalar *beta, void *c, bool plain)
+{
+    const tw_gemm_plan *plan;
+    if (key->variant < 0 && tw_isa_current() < 0) {
         return TW_ERROR_ISA;
     }
-    return tw_gemm_on(isa, dtype, layout, transa, transb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+    if (key->variant < 0 && tw_tiler_current() == NULL) {
+        return TW_ERROR_TILER;
+    }
+    if (tw_cache_find(key, &plan) != TW_OK || plan == NULL) {
+        return tw_plan_run_once(key, alpha, a, b, beta, c);
+    }
+    last = plan;
+    return run(plan, alpha, a, b, beta, c, plain);
+}
+
+static inline __attribute__((always_inline)) int gemm(int dtype, int layout, int transa, int transb, int64_t m,
+                                                      int64_t n, int64_t k, tw_scalar alpha, const void *a, int64_t lda,
+                                                      const void *b, int64_t ldb, tw_scalar beta, void *c, int64_t ldc,
+                                                      bool plain)
+{
+    int isa = atomic_load_explicit(&tw_isa_now, memory_order_relaxed);
+    int tiler = atomic_load_explicit(&tw_tiler_now, memory_order_relaxed);
+    tw_key key = {m, n, k, lda, ldb, ldc, layout, transa, transb, tw_variant(dtype, isa, tiler)};
+    const tw_gemm_plan *plan = last;
+    if (__builtin_expect(!tw_key_same(&plan->key, &key), 0)) {
+        return other(&key, &alpha, a, b, &beta, c, plain);
+    }
+    return run(plan, &alpha, a, b, &beta, c, plain);
 }
 
 int tw_sgemm(int layout, int transa, int transb, int64_t m, int64_t n, int64_t k, float alpha, const float *a,
              int64_t lda, const float *b, int64_t ldb, float beta, float *c, int64_t ldc)
 {
     return gemm(TW_S, layout, transa, transb, m, n, k, (tw_scalar){.s = alpha}, a, lda, b, ldb, (tw_scalar){.s = beta},
-                c, ldc);
+                c, ldc, alpha == 1 && beta == 0);
 }
 
 int tw_dgemm(int layout, int transa, int transb, int64_t m, int64_t n, int64_t k, double alpha, const double *a,
              int64_t lda, const double *b, int64_t ldb, double beta, double *c, int64_t ldc)
 {
     return gemm(TW_D, layout, transa, transb, m, n, k, (tw_scalar){.d = alpha}, a, lda, b, ldb, (tw_scalar){.d = beta},
-                c, ldc);
+                c, ldc, alpha == 1 && beta == 0);
 }
 
-static int complex_gemm(int dtype, int layout, int transa, int transb, int64_t m, int64_t n, int64_t k,
-                        const void *alpha, const void *a, int64_t lda, const void *b, int64_t ldb, const void *beta,
-                        void *c, int64_t ldc)
+static inline __attribute__((always_inline)) int complex_gemm(int dtype, int layout, int transa, int transb, int64_t m,
+                                                              int64_t n, int64_t k, const void *alpha, const void *a,
+                                                              int64_t lda, const void *b, int64_t ldb, const void *beta,
+                                                              void *c, int64_t ldc)
 {
     if (alpha == NULL || beta == NULL) {
-        return tw_fail(alpha ? BETA : ALPHA, "tw_%cgemm: %s is NULL; it must point at two reals.", letters[dtype],
+        return tw_fail(alpha ? TW_ARGUMENT_BETA : TW_ARGUMENT_ALPHA,
+                       "tw_%cgemm: %s is NULL; it must point at two reals.", tw_letters[dtype],
                        alpha ? "beta" : "alpha");
     }
-    return gemm(dtype, layout, transa, transb, m, n, k, tw_scalar_at(dtype, alpha), a, lda, b, ldb,
-                tw_scalar_at(dtype, beta), c, ldc);
+    tw_scalar first = tw_scalar_at(dtype, alpha), second = tw_scalar_at(dtype, beta);
+    return gemm(dtype, layout, transa, transb, m, n, k, first, a, lda, b, ldb, second, c, ldc,
+                tw_scalar_is(dtype, &first, 1) && tw_scalar_is(dtype, &second, 0));
 }
 
 int tw_cgemm(int layout, int transa, int transb, int64_t m, int64_t n, int64_t k, const void *alpha, const void *a,
@@ -222,12 +251,9 @@ int tw_zgemm(int layout, int transa, int transb, int64_t m, int64_t n, int64_t k
 
 int tw_isa_serving(int dtype, int transa, int transb)
 {
-    int type = 0;
-    while (type < TW_DTYPES && letters[type] != dtype) {
-        type++;
-    }
+    int type = tw_dtype_of(dtype);
     tw_operation op_a, op_b;
-    if (type == TW_DTYPES || !tw_operation_of(transa, type, &op_a) || !tw_operation_of(transb, type, &op_b)) {
+    if (type < 0 || !tw_operation_of(transa, type, &op_a) || !tw_operation_of(transb, type, &op_b)) {
         tw_fail(TW_ERROR_KERNEL,
                 "tw_isa_serving: dtype must be 's', 'd', 'c' or 'z', transa and transb 'N', 'T', 'C' or 'R'.");
         return -1;

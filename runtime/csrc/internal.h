@@ -2,9 +2,11 @@
 #ifndef TW_INTERNAL_H
 #define TW_INTERNAL_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "tilewright.h"
 #include "tw_kernel.h"
@@ -15,6 +17,10 @@ enum { TW_ISAS = TW_ISA_AVX512 + 1, TW_DTYPES = TW_Z + 1, TW_MODES = TW_TC + 1 }
 
 /* Note why for tw_error_message and return `status`. */
 int tw_fail(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* ---- isa.c ---- */
+
+extern atomic_int tw_isa_now; /* what products use; -1: refused, and tw_isa_current says why */
 
 /* ---- cpu.c ---- */
 
@@ -35,9 +41,42 @@ static inline bool tw_is_complex(int dtype)
 }
 
 /* Is the scalar (real part, and imaginary part 0)? NaN is no number, -0 is 0. */
-bool tw_scalar_is(int dtype, const tw_scalar *value, double real);
+static inline bool tw_scalar_is(int dtype, const tw_scalar *value, double real)
+{
+    switch (dtype) {
+    case TW_S:
+        return value->s == (float)real;
+    case TW_D:
+        return value->d == real;
+    case TW_C:
+        return value->c[0] == (float)real && value->c[1] == 0;
+    default:
+        return value->z[0] == real && value->z[1] == 0;
+    }
+}
+
 /* The scalar behind a pointer as the complex entries take it. */
-tw_scalar tw_scalar_at(int dtype, const void *value);
+static inline tw_scalar tw_scalar_at(int dtype, const void *value)
+{
+    tw_scalar scalar = {.z = {0, 0}};
+    memcpy(&scalar, value, (size_t)tw_element_bytes(dtype));
+    return scalar;
+}
+
+/* Where NULL stands for 1. */
+static inline tw_scalar tw_alpha_at(int dtype, const void *value)
+{
+    if (value == NULL) {
+        return dtype == TW_S || dtype == TW_C ? (tw_scalar){.c = {1, 0}} : (tw_scalar){.z = {1, 0}};
+    }
+    return tw_scalar_at(dtype, value);
+}
+
+/* Where NULL stands for 0. */
+static inline tw_scalar tw_beta_at(int dtype, const void *value)
+{
+    return value == NULL ? (tw_scalar){.z = {0, 0}} : tw_scalar_at(dtype, value);
+}
 
 /* ---- tiling.c: a shape -> tiles ---- */
 
@@ -72,22 +111,51 @@ typedef struct tw_reach {
 
 tw_reach tw_kernel_reach(const tw_kernel *kernel);
 
+/* ---- tiler.c: the tiles of a plan ---- */
+
+extern atomic_int tw_tiler_now; /* a strategy; -1: the one asked for is unknown, and tw_tiler_current says so */
+
+enum { TW_PLAN_TILES = 256 }; /* a product of more is walked, not listed */
+
+typedef struct tw_tile_list {
+    tw_tile tiles[TW_PLAN_TILES];
+} tw_tile_list;
+
+/* The tiles of C[m x n] by that strategy, or by the walk where it would take too long; how many, or -1: more than the list
+ * holds. */
+int tw_tile_c(const tw_tiles *tiles, int strategy, int64_t m, int64_t n, int64_t k, tw_tile_list *list);
+
 /* ---- call.c: one kernel on one tile ---- */
 
-/* A product of one kernel mode as gemm.c hands it to the kernels: column-major, leading dimensions in bytes. */
-typedef struct tw_product {
+/* What a product is but for its pointers and scalars, as the kernels see it: column-major, leading dimensions in bytes. */
+typedef struct tw_form {
     int dtype, mode;
     bool trans_a, trans_b, conj_a, conj_b;
     int64_t m, n, k, lda, ldb, ldc;
-    const char *a, *b;
-    char *c;
-    tw_scalar alpha, beta;
-} tw_product;
+} tw_form;
 
-/* The arguments that are the same for every tile. */
-tw_args tw_args_of(const tw_product *product);
-/* Run the tile's kernel on its part of the product; sets what depends on the tile in `args`. */
-void tw_run_tile(const tw_product *product, const tw_tile *tile, tw_args *args);
+/* One kernel call of a plan. */
+typedef struct tw_command {
+    tw_kernel_fn run;
+    int64_t a, b, c; /* bytes from the first elements of the matrices to those of the tile */
+    uint64_t mask;
+    const void *lanes;
+    uint64_t conj; /* TW_FLAG_CONJ or 0 */
+} tw_command;
+
+/* The arguments that are the same for every tile, for alpha = 1 and beta = 0. */
+tw_args tw_args_of(const tw_form *form);
+/* Put alpha and beta into them. */
+void tw_args_scale(tw_args *args, int dtype, const tw_scalar *alpha, const tw_scalar *beta);
+tw_command tw_command_of(const tw_form *form, const tw_tile *tile);
+
+static inline void tw_run_command(const tw_command *command, const void *a, const void *b, void *c, tw_args *args)
+{
+    args->mask = command->mask;
+    args->lanes = command->lanes;
+    args->flags = (args->flags & ~(uint64_t)TW_FLAG_CONJ) | command->conj;
+    command->run((const char *)a + command->a, (const char *)b + command->b, (char *)c + command->c, args);
+}
 
 /* ---- kernels.c ---- */
 
@@ -98,7 +166,62 @@ bool tw_kernel_conjugates(const tw_kernel *kernel, bool conj_a, bool conj_b);
 void tw_run_alone(const tw_kernel *kernel, int64_t m, int64_t n, int64_t k, bool conj_a, bool conj_b, const void *alpha,
                   const void *a, int64_t lda, const void *b, int64_t ldb, const void *beta, void *c, int64_t ldc);
 
+/* ---- plan.c: a product made ready ---- */
+
+/* A call's arguments but for pointers and scalars, as they were passed: what plans are found by. Compared word by word. */
+typedef struct tw_key {
+    int64_t m, n, k, lda, ldb, ldc;
+    int32_t layout, transa, transb;
+    int32_t variant; /* dtype, and what else the choice of kernels depends on: tw_variant */
+} tw_key;
+
+/* Loads and exclusive ors that wait for nothing; one branch. */
+static inline bool tw_key_same(const tw_key *x, const tw_key *y)
+{
+    return ((x->m ^ y->m) | (x->n ^ y->n) | (x->k ^ y->k) | (x->lda ^ y->lda) | (x->ldb ^ y->ldb) | (x->ldc ^ y->ldc) |
+            (x->layout ^ y->layout) | (x->transa ^ y->transa) | (x->transb ^ y->transb) | (x->variant ^ y->variant)) ==
+           0;
+}
+
+struct tw_gemm_plan {
+    tw_kernel_fn run; /* a product of one tile: its kernel, at the matrices' first elements; else NULL */
+    bool exchanged;   /* row-major: the kernels' A is the caller's B */
+    int16_t count;    /* commands; -1: more than are listed */
+    tw_args args;     /* for alpha = 1 and beta = 0 */
+    tw_key key;
+    tw_form form;
+    const tw_tiles *tiles;
+    int served_by;         /* ISA */
+    tw_command commands[]; /* at least one */
+};
+
+/* What a plan of this type depends on besides its arguments. */
+static inline int32_t tw_variant(int dtype, int isa, int tiler)
+{
+    return (int32_t)((uint32_t)dtype | (uint32_t)isa << 8 | (uint32_t)tiler << 16); /* negative where one of them is */
+}
+
+/* Fill a plan that has room for `room` commands from a key that was not checked yet. A status; what it says names
+ * tw_?gemm's arguments. */
+int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room);
+/* Run it, whatever the scalars; the pointers are checked. A status. */
+int tw_plan_run(const tw_gemm_plan *plan, const tw_scalar *alpha, const void *a, const void *b, const tw_scalar *beta,
+                void *c);
+/* The same with arguments that hold the scalars, and pointers that may be added to. */
+void tw_plan_run_tiles(const tw_gemm_plan *plan, const void *a, const void *b, void *c, tw_args *args);
+/* A plan without memory of its own: for what is not worth keeping, or cannot be kept. */
+int tw_plan_run_once(const tw_key *key, const tw_scalar *alpha, const void *a, const void *b, const tw_scalar *beta,
+                     void *c);
+
+/* ---- cache.c: plans by key ---- */
+
+/* The plan of that key, made if need be; lives as long as the process. *found = NULL: it is not kept, for C is
+ * large, the cache full or memory short. A status. */
+int tw_cache_find(const tw_key *key, const tw_gemm_plan **found);
+
 /* ---- gemm.c ---- */
+
+extern const char tw_letters[]; /* of the types */
 
 typedef struct tw_operation {
     bool trans, conj;
@@ -106,10 +229,30 @@ typedef struct tw_operation {
 
 /* 'N' 'T' 'C' 'R', or lower case; false: none of them. */
 bool tw_operation_of(int letter, int dtype, tw_operation *operation);
+/* The type with that letter; -1: none. */
+int tw_dtype_of(int letter);
 /* The tiles that serve a column-major product on `isa`, else those of scalar, and the kernels' mode. A status. */
 int tw_select(int isa, int dtype, tw_operation a, tw_operation b, const tw_tiles **tiles, int *mode, int *served_by);
-/* What tw_?gemm does, on the given ISA. */
-int tw_gemm_on(int isa, int dtype, int layout, int transa, int transb, int64_t m, int64_t n, int64_t k, tw_scalar alpha,
-               const void *a, int64_t lda, const void *b, int64_t ldb, tw_scalar beta, void *c, int64_t ldc);
+/* Check a key and see it column-major; *isa is what it asks for. A status. */
+int tw_form_of(const tw_key *key, tw_form *form, int *isa);
+/* Which pointer is NULL but would be used; `null` is its argument number. */
+int tw_refuse_null(int dtype, int null);
+
+enum { /* numbers of the arguments, as cblas counts */
+       TW_ARGUMENT_LAYOUT = 1,
+       TW_ARGUMENT_TRANSA,
+       TW_ARGUMENT_TRANSB,
+       TW_ARGUMENT_M,
+       TW_ARGUMENT_N,
+       TW_ARGUMENT_K,
+       TW_ARGUMENT_ALPHA,
+       TW_ARGUMENT_A,
+       TW_ARGUMENT_LDA,
+       TW_ARGUMENT_B,
+       TW_ARGUMENT_LDB,
+       TW_ARGUMENT_BETA,
+       TW_ARGUMENT_C,
+       TW_ARGUMENT_LDC
+};
 
 #endif

@@ -1,5 +1,4 @@
 /* isa.c - which ISA products use: the best that was built and can run here, or the one that was asked for. */
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +14,7 @@ static const char *const names[TW_ISAS] = {
 
 enum { BEST, ENVIRONMENT, CALL };
 
-static atomic_int current = -1; /* -1: refused, or (in another library's constructor) not chosen yet */
+atomic_int tw_isa_now = -1; /* -1 also in another library's constructor: not chosen yet */
 static atomic_int reason = BEST;
 
 int tw_isa_count(void)
@@ -107,12 +106,12 @@ __attribute__((constructor)) static void choose(void)
     snprintf(wish, sizeof wish, "%s", value ? value : "");
     int isa = find(wish, "TILEWRIGHT_ISA");
     atomic_store(&reason, wish[0] ? ENVIRONMENT : BEST);
-    atomic_store(&current, isa);
+    atomic_store(&tw_isa_now, isa);
 }
 
 int tw_isa_current(void)
 {
-    int isa = atomic_load_explicit(&current, memory_order_relaxed);
+    int isa = atomic_load_explicit(&tw_isa_now, memory_order_relaxed);
     return isa >= 0 ? isa : find(wish, "TILEWRIGHT_ISA"); /* again, to note the reason for this thread */
 }
 
@@ -129,6 +128,6 @@ int tw_isa_set(const char *name)
         return TW_ERROR_ISA;
     }
     atomic_store(&reason, name && name[0] ? CALL : BEST);
-    atomic_store(&current, isa);
+    atomic_store(&tw_isa_now, isa);
     return TW_OK;
 }

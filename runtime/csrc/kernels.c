@@ -35,14 +35,27 @@ void tw_run_alone(const tw_kernel *kernel, int64_t m, int64_t n, int64_t k, bool
                   const void *a, int64_t lda, const void *b, int64_t ldb, const void *beta, void *c, int64_t ldc)
 {
     int64_t element = tw_element_bytes(kernel->dtype);
-    tw_product product = {.dtype = kernel->dtype, .mode = kernel->mode, .conj_a = conj_a, .conj_b = conj_b};
-    product.m = m, product.n = n, product.k = k;
-    product.lda = lda * element, product.ldb = ldb * element, product.ldc = ldc * element;
-    product.a = a, product.b = b, product.c = c;
-    product.alpha = tw_scalar_at(kernel->dtype, alpha), product.beta = tw_scalar_at(kernel->dtype, beta);
+    int mode = kernel->mode;
+    tw_form form = {
+        .dtype = kernel->dtype,
+        .mode = mode,
+        .trans_a = mode == TW_TN || mode == TW_TT || mode == TW_CN || mode == TW_TC,
+        .trans_b = mode == TW_NT || mode == TW_TT || mode == TW_NC || mode == TW_TC,
+        .conj_a = conj_a,
+        .conj_b = conj_b,
+        .m = m,
+        .n = n,
+        .k = k,
+        .lda = lda * element,
+        .ldb = ldb * element,
+        .ldc = ldc * element,
+    };
     tw_tile tile = {kernel, 0, 0, (int)m, (int)n};
-    tw_args args = tw_args_of(&product);
-    tw_run_tile(&product, &tile, &args);
+    tw_scalar first = tw_scalar_at(kernel->dtype, alpha), second = tw_scalar_at(kernel->dtype, beta);
+    tw_args args = tw_args_of(&form);
+    tw_args_scale(&args, kernel->dtype, &first, &second);
+    tw_command command = tw_command_of(&form, &tile);
+    tw_run_command(&command, a, b, c, &args);
 }
 
 int tw_run_kernel(const char *name, int64_t m, int64_t n, int64_t k, int conj_a, int conj_b, const void *alpha,

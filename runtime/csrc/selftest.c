@@ -248,8 +248,17 @@ static void check_products(workspace *bench, int isa, int dtype)
         char what[64];
         snprintf(what, sizeof what, "%s %cgemm %s %c%c", tw_isa_name(isa), "sdcz"[dtype],
                  s.row_major ? "row-major" : "column-major", transa, transb);
-        int status = tw_gemm_on(isa, dtype, s.row_major ? TW_ROW_MAJOR : TW_COL_MAJOR, transa, transb, s.m, s.n, s.k,
-                                s.alpha, bench->a, s.lda, bench->b, s.ldb, s.beta, bench->c, s.ldc);
+        tw_key key = {s.m,
+                      s.n,
+                      s.k,
+                      s.lda,
+                      s.ldb,
+                      s.ldc,
+                      s.row_major ? TW_ROW_MAJOR : TW_COL_MAJOR,
+                      transa,
+                      transb,
+                      tw_variant(dtype, isa, 0)};
+        int status = tw_plan_run_once(&key, &s.alpha, bench->a, bench->b, &s.beta, bench->c);
         if (status != TW_ERROR_KERNEL) { /* a library built without some kernels says so, which is right */
             judge(bench, &s, what);
         }

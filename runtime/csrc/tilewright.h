@@ -6,14 +6,17 @@
  *     if (tw_sgemm(TW_ROW_MAJOR, 'N', 'N', 2, 2, 3, 1, a, 3, b, 2, 0, c, 2) != TW_OK)
  *         puts(tw_error_message());
  *
- * Usable from C99 and C++. Every function may be called from any thread at any time. None of them allocates memory,
- * except that the first product of each type and transposition builds a table of 42 KB, kept for the life of the
- * process, and tw_selftest takes a workspace that it gives back. Nothing is printed.
+ * Usable from C99 and C++. Every function may be called from any thread at any time, and after fork. Memory is allocated
+ * by the first product of each type and transposition (a table of 76 KB), by the first of each shape whose C has up to 65536
+ * elements (a plan of 0.3 to 14 KB, at most 4096 of them) and by the first failing call of a thread; what is allocated so
+ * is kept for the life of the process (the thread). Plans and tw_selftest's workspace are given back. A product of a shape seen before
+ * allocates nothing, takes no lock and makes no system call. Nothing is printed.
  *
  * Environment, read when the library is loaded:
  *     TILEWRIGHT_ISA    force one instruction set: "avx512", "avx2", "neon" or "scalar". Where it cannot be used every
  *     product
  *                       fails with TW_ERROR_ISA; it is never replaced by another.
+ *     TILEWRIGHT_TILER  how C is cut into tiles: see tw_tiler_set.
  */
 #ifndef TILEWRIGHT_H
 #define TILEWRIGHT_H
@@ -41,7 +44,10 @@ enum {
     TW_OK = 0,
     TW_ERROR_ISA = 100,    /* the ISA asked for cannot be used, or none that was built can run here */
     TW_ERROR_KERNEL = 101, /* no kernel for what was asked */
-    TW_ERROR_MEMORY = 102  /* out of memory; nothing was computed */
+    TW_ERROR_MEMORY = 102, /* out of memory; nothing was computed */
+    TW_ERROR_TYPE = 103,   /* no such element type */
+    TW_ERROR_BATCH = 104,  /* a batch of fewer than none, or one that writes all its products to one place */
+    TW_ERROR_TILER = 105   /* TILEWRIGHT_TILER, or what tw_tiler_set was given, is none of those there are */
 };
 
 /* Why the calling thread's last failing call failed: what was asked, what is wrong with it, what would be right. Never
@@ -77,6 +83,60 @@ TW_API int tw_cgemm(int layout, int transa, int transb, int64_t m, int64_t n, in
 TW_API int tw_zgemm(int layout, int transa, int transb, int64_t m, int64_t n, int64_t k, const void *alpha,
                     const void *a, int64_t lda, const void *b, int64_t ldb, const void *beta, void *c, int64_t ldc);
 
+/* ---- Plans: a shape made ready once, run many times ----
+ *
+ * tw_?gemm finds its plan by its arguments; who keeps one spares that. A plan fixes type, layout, operations, sizes,
+ * leading dimensions and the ISA that was current when it was made; it is not changed by running, so any number of
+ * threads may run it at once.
+ *
+ *     tw_gemm_plan *plan;
+ *     if (tw_gemm_plan_create(&plan, 's', TW_ROW_MAJOR, 'N', 'N', 8, 8, 8, 8, 8, 8) != TW_OK)
+ *         puts(tw_error_message());
+ *     for (...)
+ *         tw_gemm_execute(plan, a, b, c);
+ *     tw_gemm_plan_destroy(plan);
+ */
+typedef struct tw_gemm_plan tw_gemm_plan;
+
+/* Make a plan; dtype is 's', 'd', 'c' or 'z', the rest is as for tw_?gemm, as are the errors. *plan is NULL then. */
+TW_API int tw_gemm_plan_create(tw_gemm_plan **plan, int dtype, int layout, int transa, int transb, int64_t m, int64_t n,
+                               int64_t k, int64_t lda, int64_t ldb, int64_t ldc);
+/* Give it back; nobody may be running it. NULL is fine. */
+TW_API void tw_gemm_plan_destroy(tw_gemm_plan *plan);
+/* C = op(A) op(B). */
+TW_API int tw_gemm_execute(const tw_gemm_plan *plan, const void *a, const void *b, void *c);
+/* C = alpha op(A) op(B) + beta C. alpha and beta point at one number of the plan's type; NULL is 1 for alpha, 0 for
+ * beta. */
+TW_API int tw_gemm_plan_execute(const tw_gemm_plan *plan, const void *alpha, const void *a, const void *b,
+                                const void *beta, void *c);
+
+/* A product with everything it takes, for languages in which a call costs more the more arguments it has. */
+typedef struct tw_gemm_bound {
+    const tw_gemm_plan *plan;
+    const void *alpha, *a, *b, *beta;
+    void *c;
+} tw_gemm_bound;
+
+TW_API int tw_gemm_bound_run(const tw_gemm_bound *bound);
+
+/* ---- Batches: many products of one shape, or of several ----
+ *
+ * The products must not depend on each other: no C overlaps another, nor any A or B. Everything is checked before
+ * anything is written. alpha and beta are one number for the whole batch (group), or NULL as for tw_gemm_plan_execute. */
+
+/* Product i multiplies what lies i times the stride, in elements, behind A and B; a stride of 0 uses one matrix for all. */
+TW_API int tw_gemm_batch_strided(const tw_gemm_plan *plan, int64_t count, const void *alpha, const void *a,
+                                 int64_t stride_a, const void *b, int64_t stride_b, const void *beta, void *c,
+                                 int64_t stride_c);
+/* Product i multiplies a[i] by b[i] into c[i]. */
+TW_API int tw_gemm_batch(const tw_gemm_plan *plan, int64_t count, const void *alpha, const void *const *a,
+                         const void *const *b, const void *beta, void *const *c);
+/* Groups of counts[g] products of plans[g] each; the pointers of all groups stand one behind the other. alpha and beta
+ * hold a pointer for each group, or are NULL. */
+TW_API int tw_gemm_batch_groups(int64_t groups, const tw_gemm_plan *const *plans, const int64_t *counts,
+                                const void *const *alpha, const void *const *a, const void *const *b,
+                                const void *const *beta, void *const *c);
+
 /* ---- Instruction sets ----
  *
  * They are numbered from 0 in order of preference, the last being best; the numbers may change with the version, names
@@ -102,6 +162,19 @@ TW_API int tw_isa_set(const char *name);
 /* The ISA whose kernels a product runs, with dtype 's', 'd', 'c' or 'z' and the operations as seen column-major: the
  * current one, or scalar where the current one has no kernels for it; -1: none, and tw_error_message says why. */
 TW_API int tw_isa_serving(int dtype, int transa, int transb);
+
+/* ---- How C is cut into tiles ---- */
+
+/* Cut C from now on so that, as far as is known beforehand: "measured" (what NULL means), the tiles' costs add up to
+ * least; "paper", the sum of their m + n is least (IrGEMM, IEEE TPDS 2024, Algorithm 2); "greedy", each tile does most work
+ * for what it loads; "rebalance", they are near to equal (after autoGEMM, SC 2024). Plans that there are stay as they are.
+ * TW_ERROR_TILER, and no change, where there is none of that name. */
+TW_API int tw_tiler_set(const char *name);
+/* The name; NULL: TILEWRIGHT_TILER is none of them, and tw_error_message says so. */
+TW_API const char *tw_tiler_current(void);
+/* For tests: cut C[m x n] with kernels of these sizes, `count` pairs (m, n), into (i, j, m, n) at `tiles`, which has room
+ * for 256. Returns how many; -1: more than 256; else minus an error. */
+TW_API int tw_tile_sizes(const char *tiler, int count, const int *sizes, int64_t m, int64_t n, int64_t k, int *tiles);
 
 /* ---- What this library is ---- */
 

@@ -1,0 +1,77 @@
+/* cache.c - plans by what they were asked for: one table for the process, read without locks, never emptied.
+ *
+ * A plan that is in the table stays there, so a thread may keep a pointer to it. That bounds the table: when the places
+ * for a hash are taken, further shapes are planned at each call (tens of nanoseconds more). No lock that a fork could
+ * leave held: threads that come first together each make the plan, and one is kept. */
+#include <stdlib.h>
+
+#include "internal.h"
+
+enum {
+    PLACES = 4096,
+    PROBES = 16,
+    LARGEST_C = 1 << 16, /* elements: beyond it, planning at each call is nothing beside the product */
+};
+
+static _Atomic(tw_gemm_plan *) places[PLACES];
+
+static uint64_t hash_of(const tw_key *key)
+{
+    /* Odd multipliers spread each word over the high bits; the multiplications do not wait for each other. */
+    uint64_t h = (uint64_t)key->m * UINT64_C(0x9e3779b97f4a7c15) + (uint64_t)key->n * UINT64_C(0xc2b2ae3d27d4eb4f) +
+                 (uint64_t)key->k * UINT64_C(0x165667b19e3779f9) + (uint64_t)key->lda * UINT64_C(0x27d4eb2f165667c5) +
+                 (uint64_t)key->ldb * UINT64_C(0x85ebca77c2b2ae63) + (uint64_t)key->ldc * UINT64_C(0xd6e8feb86659fd93) +
+                 (uint64_t)(key->layout + key->transa * 8 + key->transb * 1024 + key->variant * 131072) *
+                     UINT64_C(0xa0761d6478bd642f);
+    return h ^ h >> 32;
+}
+
+/* Make the plan, as small as it is. *made = NULL: memory is short. */
+static int make(const tw_key *key, tw_gemm_plan **made)
+{
+    *made = NULL;
+    tw_gemm_plan *plan = malloc(sizeof *plan + TW_PLAN_TILES * sizeof(tw_command));
+    if (plan == NULL) {
+        return TW_OK;
+    }
+    int status = tw_plan_fill(plan, key, TW_PLAN_TILES);
+    if (status != TW_OK) {
+        free(plan);
+        return status;
+    }
+    int kept = plan->count > 0 ? plan->count : 1;
+    tw_gemm_plan *fitted = realloc(plan, sizeof *plan + (size_t)kept * sizeof(tw_command));
+    *made = fitted ? fitted : plan;
+    return TW_OK;
+}
+
+int tw_cache_find(const tw_key *key, const tw_gemm_plan **found)
+{
+    *found = NULL;
+    if (key->m <= 0 || key->m > LARGEST_C || key->n > LARGEST_C / key->m) {
+        return TW_OK;
+    }
+    uint64_t hash = hash_of(key);
+    for (int probe = 0; probe < PROBES; probe++) {
+        _Atomic(tw_gemm_plan *) *place = &places[(hash + (uint64_t)probe) % PLACES];
+        tw_gemm_plan *plan = atomic_load_explicit(place, memory_order_acquire);
+        if (plan == NULL) {
+            tw_gemm_plan *made;
+            int status = make(key, &made);
+            if (status != TW_OK || made == NULL) {
+                return status;
+            }
+            if (atomic_compare_exchange_strong_explicit(place, &plan, made, memory_order_acq_rel,
+                                                        memory_order_acquire)) {
+                *found = made;
+                return TW_OK;
+            }
+            free(made); /* another thread was first, with this key or another */
+        }
+        if (tw_key_same(&plan->key, key)) {
+            *found = plan;
+            return TW_OK;
+        }
+    }
+    return TW_OK;
+}

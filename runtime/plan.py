@@ -1,0 +1,209 @@
+"""Products made ready: `gemm_plan`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ._library import ffi, lib, raise_for
+from .arrays import KINDS, Array, Kind, check_out
+from .errors import ArgumentError, DtypeError, LayoutError, ShapeError
+from .product import OPERATIONS, scalar_of
+
+__all__ = ["Plan", "gemm_plan", "make_plan", "pointer_to"]
+
+_LONGEST = 2**63 - 1
+
+
+def gemm_plan(
+    m: int, n: int, k: int, dtype: Any, *, trans_a: str = "N", trans_b: str = "N",
+    lda: int | None = None, ldb: int | None = None, ldc: int | None = None,
+) -> Plan:  # fmt: skip
+    """Make a product of one shape ready, to be run many times.
+
+    Parameters
+    ----------
+    m, n, k : int
+        op(a) is (m, k), op(b) is (k, n), out is (m, n).
+    dtype : dtype
+        float32, float64, complex64 or complex128.
+    trans_a, trans_b : "N", "T" or "C"
+        As for `gemm`: with "T" or "C" a is (k, m), b is (n, k).
+    lda, ldb, ldc : int, optional
+        Elements from one row of a, b and out to the next; by default the arrays are C-contiguous.
+
+    Returns
+    -------
+    Plan
+        ``plan(a, b, out)`` runs it; ``plan.bind(a, b, out)`` returns a function that runs it on these arrays without
+        any look-up. It stays with the instruction set that was current when it was made.
+
+    Raises
+    ------
+    ArgumentError, DtypeError, IsaError
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> plan = gemm_plan(2, 2, 3, np.float64, trans_b="T")
+    >>> x = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+    >>> plan(x, x)
+    array([[14., 32.],
+           [32., 77.]])
+    >>> out = np.empty((2, 2))
+    >>> run = plan.bind(x, x, out)
+    >>> x[:] = 1
+    >>> run()
+    0
+    >>> out
+    array([[3., 3.],
+           [3., 3.]])
+    """
+    return Plan(m, n, k, dtype, trans_a, trans_b, lda, ldb, ldc)
+
+
+class Plan:
+    """What `gemm_plan` makes. It is not changed by running, so threads may share it."""
+
+    __slots__ = ("_a", "_b", "_c", "_kind", "_plan", "dtype", "k", "m", "n", "trans_a", "trans_b")
+
+    def __init__(
+        self, m: int, n: int, k: int, dtype: Any, trans_a: str, trans_b: str,
+        lda: int | None, ldb: int | None, ldc: int | None,
+    ) -> None:  # fmt: skip
+        for name, size in (("m", m), ("n", n), ("k", k)):
+            if not isinstance(size, int | np.integer) or not 0 <= size <= _LONGEST:
+                raise ArgumentError(f"gemm_plan: {name} is {size!r}; it must be an integer, 0 or more.")
+        for name, trans in (("trans_a", trans_a), ("trans_b", trans_b)):
+            if not isinstance(trans, str) or trans not in OPERATIONS:
+                raise ArgumentError(
+                    f"gemm_plan: {name} is {trans!r}; it must be 'N', 'T' (transpose) or 'C' (conjugate transpose)."
+                )
+        try:
+            self.dtype = np.dtype(dtype)
+            self._kind = KINDS[self.dtype]
+        except (TypeError, KeyError):
+            raise DtypeError(
+                f"gemm_plan: dtype is {dtype!r}; it must be float32, float64, complex64 or complex128."
+            ) from None
+        self.m, self.n, self.k, self.trans_a, self.trans_b = m, n, k, trans_a, trans_b
+        self._a = _Operand("a", (m, k) if trans_a == "N" else (k, m), lda, self._kind)
+        self._b = _Operand("b", (k, n) if trans_b == "N" else (n, k), ldb, self._kind)
+        self._c = _Operand("out", (m, n), ldc, self._kind)
+        operations = OPERATIONS[trans_a], OPERATIONS[trans_b]
+        self._plan = make_plan(
+            self._kind, lib.TW_ROW_MAJOR, operations, (m, n, k), (self._a.ld, self._b.ld, self._c.ld)
+        )
+
+    def __call__(self, a: Any, b: Any, out: Any = None, *, alpha: complex = 1, beta: complex = 0) -> Any:
+        """Compute ``alpha * op(a) @ op(b) + beta * out`` and return it: `out`, or a new C-ordered array.
+
+        Raises
+        ------
+        ShapeError, DtypeError, LayoutError, OverlapError, ScalarError, ArgumentError
+            The arrays are not what the plan was made for; before anything is written.
+        """
+        if out is None:
+            if beta != 0:
+                raise ArgumentError(
+                    f"plan: beta is {beta!r} but there is no out for it to multiply; pass out, or leave beta at 0."
+                )
+            out = self._c.new()
+        status = lib.tw_gemm_plan_execute(self._plan, *self._seen(a, b, out, alpha, beta))
+        if status:
+            raise_for(status)
+        return out
+
+    def bind(self, a: Any, b: Any, out: Any, *, alpha: complex = 1, beta: complex = 0) -> Callable[[], int]:
+        """Return a function without arguments that computes ``out = alpha * op(a) @ op(b) + beta * out``.
+
+        It returns 0, keeps the arrays alive and reads what they hold when it is called; arrays and scalars are checked
+        here, once. Raises what calling the plan raises.
+        """
+        one, x, y, zero, z = self._seen(a, b, out, alpha, beta)
+        bound = ffi.new("tw_gemm_bound *", {"plan": self._plan, "alpha": one, "a": x, "b": y, "beta": zero, "c": z})
+        run = partial(lib.tw_gemm_bound_run, bound)
+        run.__dict__["keeps"] = self, a, b, out, one, x, y, zero, z  # C holds pointers, which keep nothing alive
+        return run
+
+    def __repr__(self) -> str:
+        operations = "".join((self.trans_a, self.trans_b))
+        return f"<gemm plan {self.m} x {self.n} x {self.k}, {self.dtype.name}, {operations}>"
+
+    def _seen(self, a: Any, b: Any, out: Any, alpha: complex, beta: complex) -> tuple[Any, Any, Any, Any, Any]:
+        x, y, z = self._a.see(a), self._b.see(b), self._c.see(out)
+        check_out(out, (("a", a), ("b", b)))
+        return pointer_to(alpha, "alpha", self._kind, 1), x, y, pointer_to(beta, "beta", self._kind, 0), z
+
+
+class _Operand:
+    """What an array must be to be used with a plan."""
+
+    __slots__ = ("dtype", "elements", "ld", "name", "shape", "strides")
+
+    def __init__(self, name: str, shape: tuple[int, int], ld: int | None, kind: Kind) -> None:
+        letter = {"a": "a", "b": "b", "out": "c"}[name]
+        if ld is None:
+            ld = shape[1] or 1
+        elif not isinstance(ld, int | np.integer) or not max(1, shape[1]) <= ld <= _LONGEST // kind.size:
+            raise ArgumentError(
+                f"gemm_plan: ld{letter} is {ld!r} but a row of {name} has {shape[1]} elements; ld{letter} must be an "
+                f"integer of at least {max(1, shape[1])}."
+            )
+        self.name, self.shape, self.ld, self.elements = name, shape, ld, kind.elements
+        self.strides = (ld * kind.size, kind.size)
+        self.dtype = next(dtype for dtype, other in KINDS.items() if other is kind)
+
+    def new(self) -> Array:
+        """Return a new array that fits."""
+        return np.empty((self.shape[0], self.ld), self.dtype)[:, : self.shape[1]]
+
+    def see(self, x: Any) -> Any:
+        """Return a pointer to an array that fits; raise what is wrong with another."""
+        if not (type(x) is np.ndarray and x.dtype == self.dtype and x.shape == self.shape):
+            self._refuse(x)
+        if not x.flags.aligned:
+            raise LayoutError(f"plan: {self.name} is not aligned to its elements; pass {self.name}.copy().")
+        if x.size == 0:
+            return ffi.NULL
+        if x.strides != self.strides:
+            # Strides of a dimension with a single element mean nothing.
+            for extent, found, wanted in zip(self.shape, x.strides, self.strides, strict=True):
+                if extent > 1 and found != wanted:
+                    letter = "c" if self.name == "out" else self.name
+                    raise LayoutError(
+                        f"plan: {self.name} has strides {x.strides} bytes but the plan was made for {self.strides}; "
+                        f"pass np.ascontiguousarray({self.name}), or make the plan with ld{letter}."
+                    )
+        return ffi.from_buffer(self.elements, x if x.flags.c_contiguous else x[:1])
+
+    def _refuse(self, x: Any) -> None:
+        if not isinstance(x, np.ndarray):
+            raise DtypeError(f"plan: {self.name} is of type {type(x).__name__}; it must be a numpy array.")
+        if x.dtype != self.dtype:
+            raise DtypeError(f"plan: {self.name} has dtype {x.dtype} but the plan was made for {self.dtype}.")
+        if x.shape != self.shape:
+            raise ShapeError(f"plan: {self.name} is {x.shape} but the plan was made for {self.shape}.")
+        raise DtypeError(f"plan: {self.name} is a {type(x).__name__}; pass np.asarray({self.name}).")
+
+
+def make_plan(
+    kind: Kind, layout: int, operations: tuple[int, int], sizes: tuple[int, int, int], lds: tuple[int, int, int]
+) -> Any:
+    """Return a C plan that is given back when nobody refers to it any more."""
+    made = ffi.new("tw_gemm_plan **")
+    status = lib.tw_gemm_plan_create(made, kind.letter, layout, *operations, *sizes, *lds)
+    if status:
+        raise_for(status)
+    return ffi.gc(made[0], lib.tw_gemm_plan_destroy)
+
+
+def pointer_to(value: complex, name: str, kind: Kind, default: int) -> Any:
+    """Return alpha or beta as plans take it: a pointer, NULL where it is what NULL stands for."""
+    number = scalar_of(value, name, kind)
+    if kind.pair is None:
+        return ffi.NULL if number == default else ffi.new("float *" if kind.size == 4 else "double *", number)
+    return ffi.NULL if value == default else number
