@@ -8,11 +8,13 @@ array([[1., 1.],
        [1., 1.]], dtype=float32)
 
 `gemm` multiplies, `info` says what runs it, `selftest` checks every kernel on this CPU, and the errors derive from
-`ValueError`, `TypeError` and `RuntimeError`. The environment variable ``TILEWRIGHT_ISA`` forces an instruction set.
+`ValueError`, `TypeError` and `RuntimeError`. The environment variable ``TILEWRIGHT_ISA`` forces an instruction set;
+``TILEWRIGHT_PURE=1`` makes calls go through cffi even where the extension that makes them cheaper was built.
 """
 
 from __future__ import annotations
 
+from ._calls import gemm
 from ._library import lib, text
 from .about import Info, SelfTest, info, selftest
 from .errors import (
@@ -25,7 +27,6 @@ from .errors import (
     ShapeError,
     TilewrightError,
 )
-from .product import gemm
 
 __version__ = text(lib.tw_version())
 
