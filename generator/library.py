@@ -76,7 +76,7 @@ def make_library(
         compiler,
         units,
         objects,
-        include=[generated, csrc],
+        include=[generated, csrc, runtime],
         headers=headers,
         jobs=jobs,
         digests=digests,
@@ -139,7 +139,8 @@ def _module_unit(arch: str, out: Path, runtime: Path) -> Unit:
     with contextlib.redirect_stdout(io.StringIO()):  # it announces itself
         ffibuilder.emit_c_code(text)
     folders = python_headers(arch, out / "obj" / "python")
-    return Unit("python-module", text.getvalue(), (), ("-w", *(f"-I{folder}" for folder in folders)))
+    sources = tuple(sorted(runtime.glob("*.h")))
+    return Unit("python-module", text.getvalue(), sources, ("-w", *(f"-I{folder}" for folder in folders)))
 
 
 def _fast_unit(arch: str, out: Path, runtime: Path) -> Unit:
@@ -156,7 +157,7 @@ def _fast_unit(arch: str, out: Path, runtime: Path) -> Unit:
         raise CompileError(f"{sys.executable} has no numpy 2, whose headers it needs")
     folders = [*python_headers(arch, out / "obj" / "python"), numpy]
     source = runtime / "_fast.c"
-    headers = sorted([*(numpy / "numpy").glob("*.h"), runtime / "_call.h"])
+    headers = sorted([*(numpy / "numpy").glob("*.h"), *runtime.glob("*.h")])
     # Headers of others: -isystem, their warnings are not ours.
     flags = tuple(flag for folder in folders for flag in ("-isystem", str(folder)))
     return Unit("python-fast", f"#include <{source.name}>\n", (source, *headers), flags)

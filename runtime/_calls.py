@@ -1,6 +1,6 @@
 """Which way calls from Python take to C: the extension (``_fast.c``) where it was built, else cffi.
 
-Rules and messages are in `product` alone. What stands here before it takes the common case and hands over the rest.
+Rules and messages are in `product` alone. What stands before it takes the common case and hands over the rest.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from . import product
+from . import _quick, product
 
 __all__ = ["CALLS", "gemm"]
 
@@ -34,15 +34,15 @@ def c_doc(function: Callable[..., Any]) -> str:
     return f"{function.__name__}($module, {shown[1:]}\n--\n\n{function.__doc__ or ''}"
 
 
-def _choose(function: F) -> tuple[F, str]:
-    """Return what to call for `function`, and which way that goes, for `info`."""
+def _choose(function: F, quick: F) -> tuple[F, str]:
+    """Return what to call for `function`, C or `quick`, and which way that goes, for `info`."""
     if os.environ.get("TILEWRIGHT_PURE", "0") not in ("", "0"):
-        return function, "cffi (TILEWRIGHT_PURE)"
+        return quick, "cffi (TILEWRIGHT_PURE)"
     try:
         from ._fast import accelerate
     except ImportError as error:
-        return function, f"cffi (no extension: {error})"
+        return quick, f"cffi (no extension: {error})"
     return accelerate(function, c_doc(function), __package__), "extension"
 
 
-gemm, CALLS = _choose(product.gemm)
+gemm, CALLS = _choose(product.gemm, _quick.gemm)
