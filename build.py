@@ -235,13 +235,18 @@ def compile_all(chosen: list[Target], options: argparse.Namespace, digests: "Dig
                 progress=Progress(f"compile  {target.arch}"),
             )
             if target.native:  # where `import runtime` and the editable install look
-                for name in (library.LIBRARY, library.MODULE):
+                for name in (library.LIBRARY, library.MODULE, *([] if made.without_fast else [library.FAST])):
                     library.link_to(ROOT / "runtime" / name, f"../build/{target.arch}/lib/{name}")
+                if made.without_fast:
+                    (ROOT / "runtime" / library.FAST).unlink(missing_ok=True)
             where = made.library.relative_to(ROOT)
             took = f"{made.compiled} of {made.units} units in {time.monotonic() - started:.1f} s"
             size = f"{made.library.stat().st_size / 2**20:.1f} MB"
             state = took if made.changed else "nothing changed"
             say(f"compile  {target.arch}: {where}, {size}, {state} ({target.compiler.version})")
+            if made.without_fast:
+                why = made.without_fast.replace("\n", " ")[:300]
+                say(f"compile  {target.arch}: calls from Python will go through cffi, the extension is left out: {why}")
         outputs.complete_manifest(target.out, compiled=target.compiler is not None)
 
 
@@ -326,7 +331,7 @@ def command_info(options: argparse.Namespace) -> None:
 def command_clean(options: argparse.Namespace) -> None:
     """Delete build/ and the links to it; with --all .venv too."""
     with lock():
-        for path in [*BUILD.iterdir(), *(ROOT / "runtime").glob("*tilewright*.so*")]:
+        for path in [*BUILD.iterdir(), *(ROOT / "runtime").glob("*.so*")]:
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             elif path.name != ".lock":

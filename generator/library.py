@@ -1,12 +1,14 @@
-"""What the library is made of: generated kernels and the runtime's C files, linked; its headers; its Python module.
+"""What the library is made of: generated kernels and the runtime's C files, linked; its headers; its Python modules.
 
-Results below ``build/<arch>``: ``lib/libtilewright.so``, ``lib/_tilewright.abi3.so`` beside it (each finds the other
-wherever the two are copied together), ``include/``. Nothing here imports the runtime: its sources are a folder.
+Results below ``build/<arch>``: ``lib/libtilewright.so``; beside it the Python modules, ``_tilewright.abi3.so`` (cffi's)
+and, where numpy's headers are there, ``_fast.abi3.so`` (they find the library wherever they are copied together);
+``include/``. Nothing here imports the runtime: its sources are a folder.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import os
 import runpy
@@ -25,6 +27,8 @@ ABI = 0
 
 LIBRARY = f"libtilewright.so.{ABI}"
 MODULE = "_tilewright.abi3.so"
+FAST = "_fast.abi3.so"
+"""The extension for cheap calls: optional, see `_fast_unit`."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ class Made:
     units: int
     compiled: int
     changed: bool
+    without_fast: str
+    """Why the extension for cheap calls was left out; "" if it was not."""
 
 
 def make_library(
@@ -47,12 +53,12 @@ def make_library(
     tidy: bool = True,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Made:
-    """Bring library, headers and Python module below `out` up to date with what was generated there.
+    """Bring library, headers and Python modules below `out` up to date with what was generated there.
 
     Parameters
     ----------
     runtime : Path
-        The runtime's sources: its ``csrc/*.c`` and ``_cdef.py``, which holds cffi's builder.
+        The runtime's sources: its ``csrc/*.c``, ``_cdef.py``, which holds cffi's builder, and ``_fast.c``.
     tidy : bool
         Delete objects that nothing needs any more.
     progress : function(done, total)
@@ -65,18 +71,31 @@ def make_library(
         *_common_units(generated, csrc),
         _module_unit(compiler.arch, out, runtime),
     ]
+    headers = [*generated.glob("*.h"), *csrc.glob("*.h")]
     compiled, count = compile_units(
         compiler,
         units,
         objects,
-        include=[generated, csrc],
-        headers=[*generated.glob("*.h")],
+        include=[generated, csrc, runtime],
+        headers=headers,
         jobs=jobs,
         digests=digests,
         progress=progress,
     )
+    try:
+        fast, fast_count = compile_units(
+            compiler,
+            [_fast_unit(compiler.arch, out, runtime)],
+            objects,
+            include=[csrc, runtime],
+            headers=headers,
+            digests=digests,
+        )
+        without_fast = ""
+    except CompileError as error:
+        fast, fast_count, without_fast = [], 0, str(error)
     if tidy:
-        keep = {path.stem for path in compiled}
+        keep = {path.stem for path in (*compiled, *fast)}
         for path in objects.iterdir():
             if path.is_file() and path.stem not in keep:
                 path.unlink()
@@ -84,11 +103,17 @@ def make_library(
     library, records = lib / LIBRARY, objects / "linked"
     common = [f"-Wl,-soname,{LIBRARY}", "-Wl,--no-undefined", "-lm", "-pthread"]
     changed = link(compiler, compiled[:-1], library, records=records, flags=common)
-    changed |= link(compiler, [compiled[-1], library], lib / MODULE, records=records, flags=["-Wl,-rpath,$ORIGIN"])
+    beside = ["-Wl,-rpath,$ORIGIN"]
+    changed |= link(compiler, [compiled[-1], library], lib / MODULE, records=records, flags=beside)
+    if fast:
+        changed |= link(compiler, [*fast, library], lib / FAST, records=records, flags=beside)
+    else:
+        (lib / FAST).unlink(missing_ok=True)  # one made before is of other sources
     link_to(lib / "libtilewright.so", LIBRARY)
     for header in (generated / "tw_kernel.h", csrc / "tilewright.h"):
         write_atomically(out / "include" / header.name, header.read_bytes())
-    return Made(library, len(units), count, changed or count > 0)
+    count += fast_count
+    return Made(library, len(units) + len(fast), count, changed or count > 0, without_fast)
 
 
 def link_to(path: Path, target: str) -> None:
@@ -117,12 +142,28 @@ def _module_unit(arch: str, out: Path, runtime: Path) -> Unit:
     with contextlib.redirect_stdout(io.StringIO()):  # it announces itself
         ffibuilder.emit_c_code(text)
     folders = python_headers(arch, out / "obj" / "python")
-    return Unit(
-        "python-module",
-        text.getvalue(),
-        (runtime / "csrc" / "tilewright.h",),
-        ("-w", *(f"-I{folder}" for folder in folders)),
-    )
+    sources = tuple(sorted(runtime.glob("*.h")))
+    return Unit("python-module", text.getvalue(), sources, ("-w", *(f"-I{folder}" for folder in folders)))
+
+
+def _fast_unit(arch: str, out: Path, runtime: Path) -> Unit:
+    """The extension for cheap calls: limited API, and numpy's C API as of 1.24, which only numpy 2's headers offer.
+
+    Raises
+    ------
+    CompileError
+        Headers are missing.
+    """
+    spec = importlib.util.find_spec("numpy")  # found, not imported: that takes longer than the rest of this function
+    numpy = Path(spec.origin).parent / "_core" / "include" if spec and spec.origin else None
+    if numpy is None or not (numpy / "numpy" / "npy_2_compat.h").exists():
+        raise CompileError(f"{sys.executable} has no numpy 2, whose headers it needs")
+    folders = [*python_headers(arch, out / "obj" / "python"), numpy]
+    source = runtime / "_fast.c"
+    headers = sorted([*(numpy / "numpy").glob("*.h"), *runtime.glob("*.h")])
+    # Headers of others: -isystem, their warnings are not ours.
+    flags = tuple(flag for folder in folders for flag in ("-isystem", str(folder)))
+    return Unit("python-fast", f"#include <{source.name}>\n", (source, *headers), flags)
 
 
 def python_headers(arch: str, overlay: Path) -> Sequence[Path]:

@@ -9,11 +9,13 @@ array([[1., 1.],
 
 `gemm` multiplies, `gemm_plan` makes a product ready to be run many times, `gemm_batch` multiplies stacks of matrices.
 `info` says what runs them, `selftest` checks every kernel on this CPU, and the errors derive from `ValueError`,
-`TypeError` and `RuntimeError`. The environment variable ``TILEWRIGHT_ISA`` forces an instruction set.
+`TypeError` and `RuntimeError`. The environment variable ``TILEWRIGHT_ISA`` forces an instruction set;
+``TILEWRIGHT_PURE=1`` makes calls go through cffi even where the extension that makes them cheaper was built.
 """
 
 from __future__ import annotations
 
+from ._calls import gemm
 from ._library import lib, text
 from .about import Info, SelfTest, info, selftest
 from .batch import gemm_batch
@@ -28,7 +30,6 @@ from .errors import (
     TilewrightError,
 )
 from .plan import Plan, gemm_plan
-from .product import gemm
 
 __version__ = text(lib.tw_version())
 

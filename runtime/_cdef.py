@@ -12,6 +12,12 @@ from cffi import FFI
 
 HEADER = Path(__file__).resolve().parent / "csrc" / "tilewright.h"
 MODULE = "tilewright.runtime._tilewright"
+ARRAYS = """
+int tw_gemm_arrays(uintptr_t a, uintptr_t b, uintptr_t out, wchar_t trans_a, wchar_t trans_b);
+int tw_gemm_arrays_scaled(uintptr_t a, uintptr_t b, uintptr_t out, wchar_t trans_a, wchar_t trans_b, double alpha,
+                          double beta);
+"""
+"""What the module has of its own, in ``_arrays.h``."""
 
 
 def declarations(header: str) -> str:
@@ -30,4 +36,5 @@ def declarations(header: str) -> str:
 
 ffibuilder = FFI()
 ffibuilder.cdef(declarations(HEADER.read_text()))
-ffibuilder.set_source(MODULE, '#include "tilewright.h"\n', py_limited_api=True)
+ffibuilder.cdef(ARRAYS)
+ffibuilder.set_source(MODULE, '#include "tilewright.h"\n#include "_arrays.h"\n', py_limited_api=True)

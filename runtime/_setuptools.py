@@ -18,7 +18,6 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "build" / platform.machine()
-MODULE = "_tilewright.abi3.so"
 
 
 class Build(build):
@@ -49,7 +48,8 @@ class BuildExtension(build_ext):
                 shutil.copy2(source, package / folder)
 
     def _files(self) -> list[tuple[Path, str]]:
-        libraries = [*sorted((OUT / "lib").glob("libtilewright.so.*")), OUT / "lib" / MODULE]
+        lib = OUT / "lib"
+        libraries = [*sorted(lib.glob("libtilewright.so.*")), *sorted(lib.glob("*.abi3.so"))]
         return [
             *((path, "") for path in libraries),
             *((path, "include") for path in sorted((OUT / "include").glob("*.h"))),
@@ -65,5 +65,5 @@ class BuildExtension(build_ext):
         """For the source distribution: what building needs beside the packages' own files."""
         return [
             "build.py",
-            *(str(path.relative_to(ROOT)) for path in sorted((ROOT / "runtime" / "csrc").glob("*.[ch]"))),
+            *(str(path.relative_to(ROOT)) for path in sorted((ROOT / "runtime").rglob("*.[ch]"))),
         ]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 
+from ._calls import CALLS
 from ._library import ffi, lib, raise_for, text
 
 __all__ = ["Info", "SelfTest", "info", "selftest"]
@@ -34,6 +35,8 @@ class Info:
     """Of these, what this CPU can run."""
     stand_ins: Mapping[str, str]
     """Products, like "c tt", that another instruction set's kernels serve because `isa` has none for them."""
+    calls: str
+    """How calls from Python reach C: "extension", or "cffi" and why."""
 
     def __str__(self) -> str:
         built = ", ".join(
@@ -46,6 +49,7 @@ class Info:
             "cpu": self.cpu,
             "built": built or "no kernels",
             "isa": f"{self.isa} ({self.reason})" if self.isa else f"none: {self.reason}",
+            "calls": self.calls,
         }
         if self.stand_ins:
             lines["stand-ins"] = ", ".join(f"{what} by {isa}" for what, isa in self.stand_ins.items())
@@ -83,6 +87,7 @@ def info() -> Info:
         kernels=kernels,
         runnable=tuple(name for name in kernels if lib.tw_isa_supported(isas[name])),
         stand_ins={} if isa is None else _stand_ins(current),
+        calls=CALLS,
     )
 
 

@@ -59,7 +59,8 @@ def gemm(
     Notes
     -----
     The sum over k runs in order within a tile; which tiles are used depends on the shape and the CPU, so the last bits
-    may too. Another thread must not change the arrays meanwhile; Python's lock is released during the product.
+    may too. Another thread must not change the arrays meanwhile: Python's lock is released during the product, save
+    during small ones (mnk up to 64**3) where it costs more than it brings.
 
     Examples
     --------

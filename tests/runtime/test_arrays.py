@@ -16,6 +16,9 @@ from tilewright.runtime import arrays
 
 from .problems import COPIED, DTYPES, IN_PLACE, LAYOUTS, Array, integers, place
 
+# Both ways to C.
+pytestmark = pytest.mark.usefixtures("way")
+
 LISTED = [pytest.param(layout, layout in IN_PLACE, id=layout) for layout in LAYOUTS]
 
 

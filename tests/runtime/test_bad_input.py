@@ -10,6 +10,9 @@ import pytest
 
 import tilewright.runtime as tw
 
+# Both ways to C.
+pytestmark = pytest.mark.usefixtures("way")
+
 A, B, C = np.ones((8, 5)), np.ones((5, 4)), np.ones((8, 4))
 OTHER = ">" if np.little_endian else "<"
 

@@ -6,12 +6,16 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tilewright.runtime as tw
 
 from .problems import LAYOUTS, place
+
+# Both ways to C.
+pytestmark = pytest.mark.usefixtures("way")
 
 NAMES = ["f4", "f8", "c8", "c16", "f2", "i4", "u1", "?", "O", ">f8", ">c8", "U1", "M8[s]", "V7"]
 FOUR = ["f4", "f8", "c8", "c16"]

@@ -28,6 +28,9 @@ from .problems import (
     untouched,
 )
 
+# Both ways to C.
+pytestmark = pytest.mark.usefixtures("way")
+
 layouts = st.sampled_from(LAYOUTS)
 
 
