@@ -18,11 +18,12 @@ import fnmatch
 import hashlib
 import importlib.util
 import os
+import re
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -33,6 +34,7 @@ ROOT = Path(__file__).resolve().parent
 BUILD = ROOT / "build"
 VENV = ROOT / ".venv"
 ARCHES = ("x86_64", "aarch64")
+INSTALLING = "installing"  # in .venv/.tilewright until all is installed
 CLEAR = "\r\x1b[K"  # a terminal's line, emptied
 Item = TypeVar("Item")
 
@@ -50,12 +52,29 @@ def enter_environment(argv: list[str]) -> None:
     inside = Path(sys.prefix).resolve() == VENV.resolve()
     made = False
     if read(VENV / ".tilewright") != environment_key(python):
+        refuse_foreign_environment()
         with lock():
             if read(VENV / ".tilewright") != environment_key(python):  # nobody made it while this one waited
                 make_environment(python, inside)
         made = True
     if made or not inside:
         os.execv(python, [str(python), str(ROOT / "build.py"), *argv])
+
+
+def use_environment(argv: list[str]) -> None:
+    """Re-execute in `.venv` if it is there, ours and whole, whatever it was made from; otherwise go on as we are."""
+    python = VENV / "bin" / "python"
+    inside = Path(sys.prefix).resolve() == VENV.resolve()
+    if not inside and python.exists() and read(VENV / ".tilewright") not in (None, "", INSTALLING):
+        os.execv(python, [str(python), str(ROOT / "build.py"), *argv])
+
+
+def refuse_foreign_environment() -> None:
+    """A `.venv` without our stamp is somebody's work: neither filled nor erased."""
+    if VENV.exists() and read(VENV / ".tilewright") is None and any(VENV.iterdir()):
+        raise BuildError(
+            f"{VENV} was not made by build.py: move it away, or give --no-venv to use the Python and packages at hand."
+        )
 
 
 def environment_key(python: Path) -> str:
@@ -67,7 +86,7 @@ def environment_key(python: Path) -> str:
 def make_environment(python: Path, inside: bool) -> None:
     """Create `.venv` or bring it up to date. One that works is kept; one left half-made is made anew."""
     works = "import pip, sys; sys.exit(sys.version_info < (3, 10))"
-    whole = python.exists() and read(VENV / ".tilewright") != "installing"
+    whole = python.exists() and read(VENV / ".tilewright") != INSTALLING
     if not whole or subprocess.call([str(python), "-c", works], stderr=subprocess.DEVNULL):
         if inside:
             raise BuildError(".venv is broken: run build.py with the system's python3, which makes it anew.")
@@ -78,8 +97,13 @@ def make_environment(python: Path, inside: bool) -> None:
                 "Debian, Ubuntu: apt-get install python3-venv."
             )
         say(f"environment: making .venv with Python {sys.version.split()[0]}")
-        run([sys.executable, "-m", "venv", "--clear", str(VENV)], "python -m venv")
-    (VENV / ".tilewright").write_text("installing")
+        VENV.mkdir(exist_ok=True)
+        (VENV / ".tilewright").write_text(INSTALLING)  # first: what an interruption leaves must be known for ours
+        for path in VENV.iterdir():
+            if path.name != ".tilewright":
+                remove(path)
+        run([sys.executable, "-m", "venv", str(VENV)], "python -m venv")
+    (VENV / ".tilewright").write_text(INSTALLING)
     say("environment: installing the pinned requirements and the project (pyproject.toml, extra dev)")
     install = [str(python), "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--editable", ".[dev]"]
     run(install, "pip install", env={**os.environ, "TILEWRIGHT_SKIP_COMPILE": "1"})
@@ -115,7 +139,9 @@ class Target:
         self.compiler: Compiler | None = None
         self.why_not = ""
         try:
-            self.compiler = Compiler.find(arch, options.cc if self.native or options.target else None)
+            self.compiler = Compiler.find(
+                arch, options.cc if self.native or options.target else None, werror=options.werror
+            )
         except CompilerMissingError as error:
             if self.native or options.target:
                 raise
@@ -137,7 +163,6 @@ def isas_of(arch: str) -> list[str]:
 def targets(options: argparse.Namespace) -> list[Target]:
     """Return the architectures to build, the host's first, less what ``--target``, ``--isa`` and ``--only`` exclude."""
     from generator.compile import host_arch
-    from generator.generate import select
 
     arches = [options.target] if options.target else sorted(ARCHES, key=lambda arch: arch != host_arch())
     there = list(dict.fromkeys(isa for arch in arches for isa in isas_of(arch)))
@@ -146,6 +171,8 @@ def targets(options: argparse.Namespace) -> list[Target]:
         raise BuildError(f"--isa {' '.join(unknown)}: there is no such instruction set; there are {', '.join(there)}.")
     chosen = [target for target in (Target(arch, options) for arch in arches) if target.isas]
     if options.only:
+        from generator.generate import select
+
         try:
             names = {t: [str(kernel.name) for kernel in select(t.arch, t.isas if options.isa else ())] for t in chosen}
         except ValueError as error:  # a spec that cannot be read
@@ -203,7 +230,7 @@ def prove(chosen: list[Target], options: argparse.Namespace, digests: "Digests")
         (target, names), started = part, time.monotonic()
         folder = target.out / "proofs" / hashlib.sha256(" ".join(names).encode()).hexdigest()[:12]
         only = [f"--only={name}" for name in names]
-        result = generator("prove", "--arch", target.arch, "--out", folder, *only).partition(": ")[2]
+        result = generator("prove", "--arch", target.arch, "--out", folder, *only).strip().partition(": ")[2]
         say(f"prove    {target.arch} {' '.join(names)}: {result}, {time.monotonic() - started:.1f} s")
 
     each("prove", prove_one, parts, options.jobs)
@@ -217,7 +244,7 @@ def prove(chosen: list[Target], options: argparse.Namespace, digests: "Digests")
 def compile_all(chosen: list[Target], options: argparse.Namespace, digests: "Digests") -> None:
     """Compile and link the library and the Python module of each target that has a compiler."""
     from generator import library, outputs
-    from generator.compile import remove_temporaries
+    from generator.files import remove_temporaries
 
     for target in chosen:
         remove_temporaries(target.out)
@@ -258,7 +285,7 @@ def command_all(options: argparse.Namespace) -> None:
     chosen = build(options)
     if not any(target.native and target.compiler for target in chosen):
         return
-    run([sys.executable, str(ROOT / "benchmarks" / "quick.py")], "benchmarks/quick.py")
+    run([sys.executable, str(ROOT / "benchmarks" / "quick.py")], "benchmarks/quick.py", env=checkout_first())
     say("")
     say("next   python3 build.py test              all tests")
     say("       python3 build.py info              what was built, for which CPU")
@@ -305,7 +332,30 @@ def command_bench(options: argparse.Namespace) -> None:
     if options.name not in there:
         raise BuildError(f"bench {options.name or ''}: give one of {', '.join(there)}.")
     build(options)
-    sys.exit(subprocess.call([sys.executable, str(there[options.name]), *options.rest], cwd=ROOT))
+    sys.exit(subprocess.call([sys.executable, str(there[options.name]), *options.rest], cwd=ROOT, env=checkout_first()))
+
+
+def checkout_first() -> dict[str, str]:
+    """Return an environment in which ``import tilewright`` finds this checkout, whatever is installed.
+
+    tilewright is a namespace package, so that a folder of links on the path is as good as an installation.
+    """
+    from generator.library import link_to
+
+    folder = BUILD / "import"
+    for package in ("generator", "runtime", "templates", "topv"):
+        if (ROOT / package).is_dir():
+            (folder / "tilewright").mkdir(parents=True, exist_ok=True)
+            link_to(folder / "tilewright" / package, f"../../../{package}")
+    path = [str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
+
+
+def command_show(options: argparse.Namespace) -> None:
+    """Print the C source of one kernel; nothing is built, no file touched."""
+    if not options.name:
+        raise BuildError("show: give a kernel's name, as in python3 build.py show gemm_d_nn_4x4__neon.")
+    print(generator("show", options.name), end="")
 
 
 def command_info(options: argparse.Namespace) -> None:
@@ -314,6 +364,8 @@ def command_info(options: argparse.Namespace) -> None:
     from generator.outputs import read_manifest
 
     say(f"tilewright {__version__}, Python {sys.version.split()[0]} at {sys.executable}")
+    if read(VENV / ".tilewright") != environment_key(VENV / "bin" / "python") and not options.no_venv:
+        say("environment: .venv is missing or out of date; every other command makes it first")
     for target in targets(options):
         say(f"{target.arch}: {target.compiler.version if target.compiler else 'not compiled, ' + target.why_not}")
         for isa in target.isas:
@@ -330,14 +382,15 @@ def command_info(options: argparse.Namespace) -> None:
 
 def command_clean(options: argparse.Namespace) -> None:
     """Delete build/ and the links to it; with --all .venv too."""
-    with lock():
-        for path in [*BUILD.iterdir(), *(ROOT / "runtime").glob("*.so*")]:
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            elif path.name != ".lock":
-                path.unlink()
     if options.all:
-        shutil.rmtree(VENV, ignore_errors=True)
+        refuse_foreign_environment()
+    if BUILD.exists():
+        with lock():
+            for path in [*BUILD.iterdir(), *(ROOT / "runtime").glob("*.so*")]:
+                if path.name != ".lock":
+                    remove(path)
+    if options.all and VENV.exists():
+        remove(VENV)
 
 
 # ---------------------------------------------------------------------------------------------------- tools
@@ -356,9 +409,17 @@ def read(path: Path) -> "str | None":
         return None
 
 
+def remove(path: Path) -> None:
+    """Delete a file, a link or a folder with all that is in it."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
 def write(path: Path, text: str) -> None:
     """Write a file by rename, if it changes."""
-    from generator.compile import write_atomically
+    from generator.files import write_atomically
 
     write_atomically(path, text)
 
@@ -371,28 +432,24 @@ def run(command: list[str], name: str, env: "dict[str, str] | None" = None) -> N
 
 
 def generator(*arguments: "str | Path") -> str:
-    """Run ``python -m generator`` and return its last line."""
+    """Run ``python -m generator`` and return what it printed. Its complaints are ours to print: none after Ctrl-C."""
     command = [sys.executable, "-m", "generator", *map(str, arguments)]
-    ran = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if ran.returncode in (-signal.SIGINT, 128 + signal.SIGINT):
+        raise KeyboardInterrupt
     if ran.returncode:
-        raise BuildError(f"python -m generator {arguments[0]} failed; its own words are above.")
-    return ran.stdout.strip().rpartition("\n")[2]
+        words = ran.stderr.strip() or f"exit status {ran.returncode}"
+        last = words.rpartition("\n")[2]
+        words = last if re.match(r"\w+Error: \[Errno ", last) else words  # from the system: it names the file
+        raise BuildError(f"python -m generator {arguments[0]} failed: {words}")
+    return ran.stdout
 
 
 def each(name: str, work: "Callable[[Item], None]", items: "Sequence[Item]", jobs: int) -> None:
     """Do the work for every item, several at once; after a failure nothing new is begun."""
-    progress = Progress(name)
-    with ThreadPoolExecutor(max(1, jobs)) as pool:
-        futures = [pool.submit(work, item) for item in items]
-        running = set(futures)
-        while running:
-            done, running = wait(running, timeout=0.5, return_when=FIRST_EXCEPTION)
-            if any(future.exception() for future in done):
-                pool.shutdown(cancel_futures=True)
-            progress(len(items) - len(running), len(items))
-    for future in futures:
-        if not future.cancelled():
-            future.result()
+    from generator.compile import run_each
+
+    run_each(work, items, jobs, Progress(name))
 
 
 class Progress:
@@ -413,6 +470,17 @@ class Progress:
             say(f"{self.name}: {done} of {total} done after {seconds:.0f} s")
 
 
+def explain(error: OSError) -> str:
+    """Say in a line which file the system refused, and why; the place of a rename rather than what was to go there."""
+    if isinstance(error, (FileExistsError, NotADirectoryError)):
+        why = "a file where a folder should be; move it away"
+    elif isinstance(error, IsADirectoryError):
+        why = "a folder where a file should be; move it away"
+    else:
+        why = str(error.strerror or error)
+    return ": ".join([*filter(None, [error.filename2 or error.filename]), why]) + "."
+
+
 def parse(argv: list[str]) -> argparse.Namespace:
     """Read the command line; without a command it is "all"."""
     common = argparse.ArgumentParser(add_help=False)
@@ -422,12 +490,15 @@ def parse(argv: list[str]) -> argparse.Namespace:
     add("--target", choices=ARCHES, help="only this architecture; otherwise both, where a cross compiler is there")
     add("--jobs", type=int, help="processes at once (default: one a core; test: pytest workers, default one)")
     add("--cc", help="C compiler (default: $CC, else gcc, cc or clang)")
+    add("--no-werror", dest="werror", action="store_false", help="let the compiler warn; so it is in installs by pip")
     add("--no-venv", action="store_true", help="use the Python that runs this and what is installed in it")
     parser = argparse.ArgumentParser(prog="build.py", description=str(__doc__).partition("\n")[0])
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, function in COMMANDS.items():
         words = str(function.__doc__)
         sub = commands.add_parser(name, parents=[common], help=words, description=words, allow_abbrev=False)
+        if name == "show":
+            sub.add_argument("name", nargs="?", help="a kernel's name, as in manifest.json")
         if name == "bench":
             sub.add_argument("name", nargs="?", help="a file of benchmarks/, without .py")
         if name == "clean":
@@ -435,6 +506,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     bare = not argv or (argv[0].startswith("-") and argv[0] not in ("-h", "--help"))
     options, rest = parser.parse_known_args(["all", *argv] if bare else argv)
     options.rest = rest
+    options.werror &= not (ROOT / "PKG-INFO").exists()  # an unpacked source distribution
     if options.rest and options.command not in ("test", "bench"):
         there = f"python3 build.py {options.command} --help lists what there is"
         parser.error(f"{options.command}: {' '.join(options.rest)} is not an option; {there}.")
@@ -448,6 +520,7 @@ COMMANDS: "dict[str, Callable[[argparse.Namespace], None]]" = {
     "compile": command_compile,
     "test": command_test,
     "bench": command_bench,
+    "show": command_show,
     "info": command_info,
     "clean": command_clean,
 }
@@ -462,7 +535,11 @@ def main(argv: list[str]) -> None:
         )
     options = parse(argv)
     sys.path.insert(0, str(ROOT))
-    if not options.no_venv:
+    if options.no_venv or options.command == "clean":
+        pass  # what runs this will do
+    elif options.command == "info":
+        use_environment(argv)
+    else:
         enter_environment(argv)
     COMMANDS[options.command](options)
 
@@ -474,3 +551,7 @@ if __name__ == "__main__":
         sys.exit("\nbuild.py: interrupted; the next run goes on from here.")
     except (BuildError, RuntimeError) as error:
         sys.exit(f"build.py: {error}")
+    except OSError as error:
+        sys.exit(f"build.py: {explain(error)}")
+    except ModuleNotFoundError as error:
+        sys.exit(f"build.py: {error}; it is among pyproject.toml's dependencies, which python3 build.py installs.")

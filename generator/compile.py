@@ -18,12 +18,19 @@ import struct
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-BASE_FLAGS = ("-std=c11", "-O2", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror")
+from .files import temporary_beside, write_atomically
+
+BASE_FLAGS = ("-std=c11", "-O2", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra")
+WERROR = "-Werror"
+"""Our own builds only: the next compiler's new warning must not break somebody's ``pip install``. In no key: it changes
+no object."""
 OLDEST = {"gcc": 9, "clang": 12}
+Item = TypeVar("Item")
 
 
 class CompileError(RuntimeError):
@@ -59,15 +66,18 @@ class Compiler:
     kind : "gcc" or "clang"
     version : str
         First line of ``--version``: part of every cache key.
+    werror : bool
+        Warnings are errors.
     """
 
     command: tuple[str, ...]
     arch: str
     kind: str
     version: str
+    werror: bool = True
 
     @classmethod
-    def find(cls, arch: str, cc: str | None = None) -> Compiler:
+    def find(cls, arch: str, cc: str | None = None, *, werror: bool = True) -> Compiler:
         """Return the compiler for `arch`: `cc`, else ``$CC`` (host only), else the first of the usual names.
 
         Raises
@@ -89,7 +99,7 @@ class Compiler:
         kind = "clang" if "clang" in version else "gcc"
         if kind == "clang" and not native:
             found.append(f"--target={arch}-linux-gnu")
-        compiler = cls(tuple(found), arch, kind, version)
+        compiler = cls(tuple(found), arch, kind, version, werror)
         compiler._probe()
         return compiler
 
@@ -161,44 +171,36 @@ class Digests:
         return total.hexdigest()
 
 
-def write_atomically(path: Path, data: str | bytes) -> bool:
-    """Write `data` to `path` by rename, only if it differs; return whether it did.
+def run_each(
+    work: Callable[[Item], object],
+    items: Sequence[Item],
+    jobs: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+    """Do `work` for every item, `jobs` at once. After a failure or Ctrl-C what runs is waited for, nothing new begins.
+
+    Parameters
+    ----------
+    progress : function(done, total)
+        Called as items are done, and twice a second.
 
     Examples
     --------
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     [write_atomically(Path(folder, "x", "a"), "1"), write_atomically(Path(folder, "x", "a"), "1")]
-    [True, False]
+    >>> run_each(print, ["one", "two"], 1)
+    one
+    two
     """
-    data = data.encode() if isinstance(data, str) else data
-    try:
-        if path.read_bytes() == data:
-            return False
-    except OSError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    with temporary_beside(path) as temporary:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    return True
-
-
-class temporary_beside:  # noqa: N801  (reads as a function where it is used)
-    """A name to write to before the rename to `path`; removed if still there at the end."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-
-    def __enter__(self) -> Path:
-        return self.path
-
-    def __exit__(self, *_: object) -> None:
-        self.path.unlink(missing_ok=True)
-
-
-def remove_temporaries(folder: Path) -> None:
-    """Delete what a killed build left half-written; only while holding the build's lock."""
-    for path in folder.rglob("*.tmp"):
-        path.unlink(missing_ok=True)
+    with ThreadPoolExecutor(max(1, jobs)) as pool:
+        try:
+            running = {pool.submit(work, item) for item in items}
+            while running:
+                done, running = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
+                for future in done:
+                    future.result()
+                progress(len(items) - len(running), len(items))
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
 
 
 def compile_units(
@@ -228,7 +230,7 @@ def compile_units(
     """
     digests = digests or Digests()
     folder.mkdir(parents=True, exist_ok=True)
-    common = [*BASE_FLAGS, *(f"-I{path}" for path in include)]
+    common = [*BASE_FLAGS, *([WERROR] if compiler.werror else []), *(f"-I{path}" for path in include)]
     keys = {unit.name: _key(compiler, unit, headers, digests) for unit in units}
     stale = [
         unit
@@ -239,14 +241,7 @@ def compile_units(
     def compile_one(unit: Unit) -> None:
         _compile(compiler, unit, folder / f"{unit.name}.o", common, keys[unit.name])
 
-    with ThreadPoolExecutor(max(1, jobs)) as pool:
-        try:
-            for done, future in enumerate(as_completed([pool.submit(compile_one, unit) for unit in stale]), 1):
-                future.result()
-                progress(done, len(stale))
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+    run_each(compile_one, stale, jobs, progress)
     return [folder / f"{unit.name}.o" for unit in units], len(stale)
 
 

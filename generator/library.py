@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import ISAS, __version__
-from .compile import CompileError, Compiler, Digests, Unit, compile_units, host_arch, link, write_atomically
+from .compile import CompileError, Compiler, Digests, Unit, compile_units, host_arch, link
+from .files import temporary_beside, write_atomically
 from .outputs import kernel_units
 
 ABI = 0
@@ -119,9 +120,9 @@ def make_library(
 def link_to(path: Path, target: str) -> None:
     """Make `path` a symbolic link to `target`, by rename, if it is not one already."""
     if not path.is_symlink() or os.readlink(path) != target:
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        temporary.symlink_to(target)
-        os.replace(temporary, path)
+        with temporary_beside(path) as temporary:
+            temporary.symlink_to(target)
+            os.replace(temporary, path)
 
 
 def _common_units(generated: Path, csrc: Path) -> list[Unit]:

@@ -45,6 +45,7 @@ class Machine:
     masks: dict[Reg, int] = field(default_factory=dict)
     flag: int | None = None
     executed: int = 0
+    passed: dict[str, int] = field(default_factory=dict)
 
     def run(self, program: Sequence[Instruction]) -> None:
         """Execute `program` from its first instruction until it falls off the end."""
@@ -60,6 +61,10 @@ class Machine:
             if self.executed > _LONGEST_RUN:
                 raise Fault("the kernel does not end")
             instruction = program[position]
+            if instruction.op.kind == "label":
+                label = instruction.operands[0]
+                assert isinstance(label, Target)
+                self.passed[label.label] = self.passed.get(label.label, 0) + 1
             try:
                 target = instruction.run(self)
             except KeyError as missing:

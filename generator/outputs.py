@@ -8,14 +8,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .compile import Digests, Unit, symbol_sizes, write_atomically
+from .compile import Digests, Unit, symbol_sizes
+from .files import write_atomically
 
 KERNELS_PER_UNIT = 24
 """Kernel files compiled by one start of the compiler."""
 
 _PACKAGE = Path(__file__).resolve().parent
 _RECORD = "generated.json"
-_AFTERWARDS = ("compile.py", "library.py", "outputs.py")  # act on what was generated, have no part in it
+_AFTERWARDS = ("compile.py", "files.py", "library.py", "outputs.py")  # act on what was generated, have no part in it
+
+_ADDED = ("compiled", "code_bytes")
+_NEEDED = {"name", "isa", *_ADDED}
 
 
 def inputs_digest(digests: Digests, options: Sequence[str] = ()) -> str:
@@ -31,7 +35,7 @@ def is_current(out: Path, inputs: str, digests: Digests) -> bool:
     try:
         known = json.loads((out / _RECORD).read_text())
         files = {out / name: digest for name, digest in known["files"].items()}
-        complete = known["inputs"] == inputs and bool(read_manifest(out)["kernels"])
+        complete = known["inputs"] == inputs and known["manifest"] == _manifest_digest(out)
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return False
     return complete and list(files) == _files(out) and all(digests.of(path) == digest for path, digest in files.items())
@@ -46,16 +50,19 @@ def remember(out: Path, inputs: str) -> None:
     """Note that the files below `out` are complete and come from `inputs`."""
     digests = Digests()
     files = {str(path.relative_to(out)): digests.of(path) for path in _files(out)}
-    write_atomically(out / _RECORD, json.dumps({"inputs": inputs, "files": files}, indent=0))
+    record = {"inputs": inputs, "manifest": _manifest_digest(out), "files": files}
+    write_atomically(out / _RECORD, json.dumps(record, indent=0))
 
 
 def read_manifest(out: Path) -> dict[str, Any]:
-    """Return the manifest; one without kernels where there is none yet, or it was cut off."""
+    """Return the manifest; one without kernels where there is none yet, or it is damaged."""
     try:
         found: dict[str, Any] = json.loads((out / "manifest.json").read_text())
-        return found
-    except (OSError, ValueError):
-        return {"arch": out.name, "kernels": []}
+        if all(kernel.keys() >= _NEEDED for kernel in found["kernels"]):
+            return found
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass
+    return {"arch": out.name, "kernels": []}
 
 
 def complete_manifest(out: Path, *, compiled: bool) -> None:
@@ -86,6 +93,15 @@ def kernel_units(generated: Path, flags: dict[str, tuple[str, ...]]) -> list[Uni
             text = "".join(f"#include <{isa}/{path.name}>\n" for path in part)
             units.append(Unit(f"{isa}-{group}-{first // KERNELS_PER_UNIT:03}", text, tuple(part), flags[isa]))
     return units
+
+
+def _manifest_digest(out: Path) -> str:
+    """Digest of what the generator wrote into the manifest: not of what `complete_manifest` adds."""
+    manifest = read_manifest(out)
+    for kernel in manifest["kernels"]:
+        for name in _ADDED:
+            del kernel[name]
+    return hashlib.sha256(json.dumps(manifest).encode()).hexdigest()
 
 
 def _files(out: Path) -> list[Path]:

@@ -10,6 +10,7 @@ from typing import Any
 import jinja2
 
 from . import abi
+from .dtypes import DTYPES
 from .ir import Mem, Reg, written
 from .isa.base import Isa
 from .kernel import Kernel
@@ -17,6 +18,7 @@ from .version import __version__
 
 __all__ = ["kernel_header", "kernel_source", "kernel_table"]
 
+_COUNTED = {"ISA": abi.ISA_CODES, "DTYPE": abi.DTYPE_CODES, "MODE": abi.MODE_CODES}
 TEMPLATE_FOLDER = Path(__file__).parent.parent / "templates"
 
 
@@ -62,6 +64,9 @@ def kernel_header() -> str:
             "mode": abi.MODE_CODES,
             "family": abi.FAMILY_CODES,
         },
+        counts={name: len(codes) for name, codes in _COUNTED.items()},
+        isa_names=[f'"{name}"' for name in abi.ISA_CODES],
+        dtypes=[DTYPES[letter] for letter in abi.DTYPE_CODES],
     )
 
 

@@ -15,6 +15,9 @@ from .small.tile import Tile
 
 __all__ = ["SPEC_FOLDER", "Entry", "SpecError", "read_spec"]
 
+LARGEST = 256
+"""Rows or columns of a tile: beyond any register file; a slip of the pen must not ask for millions of kernels."""
+
 SPEC_FOLDER = Path(__file__).parent / "specs"
 
 _OPTIONS: dict[str, type | tuple[str, ...]] = {
@@ -66,11 +69,14 @@ class _Reader:
         self.path = path
         self.label = f"{path.parent.name}/{path.name}"
         try:
-            node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+            self.root = self._value(yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader))
         except yaml.MarkedYAMLError as error:
             line = error.problem_mark.line + 1 if error.problem_mark else 1
             raise SpecError(f"{self.label}:{line}: not YAML: {error.problem}") from error
-        self.root = self._value(node)
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise SpecError(f"{self.label}:1: not YAML: {error}") from error
+        except RecursionError as error:
+            raise SpecError(f"{self.label}:1: an alias stands for something it is itself part of") from error
         if not isinstance(self.root, _Located):
             raise SpecError(f"{self.label}:1: a spec is a mapping with schema, isa, family and tiles")
 
@@ -85,7 +91,7 @@ class _Reader:
             self._fail(root, "family", f"family {root['family']!r} is unknown; there is small")
         if root["isa"] not in isa_names():
             self._fail(root, "isa", f"isa {root['isa']!r} is unknown; there are {', '.join(isa_names())}")
-        defaults = root.get("defaults") or _located({}, root.line)
+        defaults = self._mapping(root, "defaults") if "defaults" in root else _located({}, root.line)
         options = self._options(defaults)
         tiles = self._mapping(root, "tiles")
         for letter, rows in tiles.items():
@@ -109,15 +115,16 @@ class _Reader:
         if not isinstance(row["modes"], list):
             self._fail(row, "modes", f"modes must be a list, not {row['modes']!r}")
         for mode in row["modes"]:
-            if mode not in MODES:
+            if not isinstance(mode, str) or mode not in MODES:
                 self._fail(row, "modes", f"mode {mode!r} is none of {', '.join(MODES)}")
             if mode in ("nc", "cn", "tc") and not DTYPES[letter].complex:
                 self._fail(row, "modes", f"mode {mode} conjugates, type {letter} is real")
         table = self._mapping(row, given[0])
         for first, limit in table.items():
-            sizes = limit if isinstance(limit, list) else list(range(1, limit + 1)) if isinstance(limit, int) else []
-            if not sizes or not all(isinstance(size, int) and size > 0 for size in sizes):
-                self._fail(table, first, f"{first}: {limit!r} is neither a largest size nor a list of sizes")
+            sizes = limit if isinstance(limit, list) else list(range(1, limit + 1)) if _is_size(limit) else []
+            if not sizes or not all(_is_size(size) for size in sizes):
+                wanted = f"neither a largest size nor a list of sizes, 1 to {LARGEST}"
+                self._fail(table, first, f"{first}: {limit!r} is {wanted}")
             where = f"{self.label}:{table.lines[first]}"
             for mode in row["modes"]:
                 for size in sizes:
@@ -141,17 +148,21 @@ class _Reader:
         if kind == "columns":
             if not isa.has_columns(first):
                 self._fail(table, first, f"{self.root['isa']} has no vector columns called {first!r}")
-            return Tile(MODES[mode], *((size, 0) if transposed else (0, size)), widths=first, **options)
-        if not isinstance(first, int) or first < 1:
-            self._fail(table, first, f"{first!r} is no size")
-        rows, columns = (size, first) if transposed and kind == "tiles" else (first, size)
-        tile = Tile(MODES[mode], rows, columns, **options)
+            tile = Tile(MODES[mode], *((size, 0) if transposed else (0, size)), widths=first, **options)
+        else:
+            if not _is_size(first):
+                self._fail(table, first, f"{first!r} is no size, 1 to {LARGEST}")
+            rows, columns = (size, first) if transposed and kind == "tiles" else (first, size)
+            tile = Tile(MODES[mode], rows, columns, **options)
+        reason = isa.refusal(tile)
+        if reason:
+            self._fail(table, first, f"{isa.name} cannot build {mode} {first}: {reason}")
         if tile.form == "quad" and not tile.narrow:
             self._fail(
                 table,
                 first,
                 f"quad is for two vector elements or one scalar, the other side contiguous along k; {mode} "
-                f"{rows}x{columns} is not",
+                f"{tile.mr}x{tile.nr} is not",
             )
         return tile
 
@@ -208,6 +219,10 @@ class _Reader:
         if isinstance(node, yaml.SequenceNode):
             return [self._value(item) for item in node.value]
         return yaml.SafeLoader("").construct_object(node) if node is not None else None
+
+
+def _is_size(value: object) -> bool:
+    return type(value) is int and 1 <= value <= LARGEST
 
 
 def _located(values: dict[str, Any], line: int) -> _Located:

@@ -166,8 +166,10 @@ class Isa(ABC):
     """Start a sum by a multiplication instead of clearing accumulators."""
     forms: ClassVar[frozenset[str]] = frozenset({"outer"})
     """Ways to build a kernel, of those that a spec can name."""
-    masks: ClassVar[bool] = False
-    """The last column of a tile may be masked at run time."""
+    turns: ClassVar[bool] = True
+    """C may be summed transposed and turned as it is stored."""
+    most_steps: ClassVar[int] = 64
+    """The longest turn of the loop."""
 
     template: ClassVar[str]
     known: ClassVar[dict[str, dict[str, type[Isa]]]] = {}
@@ -223,6 +225,20 @@ class Isa(ABC):
     @abstractmethod
     def columns(self, size: int, widths: str) -> list[Column]:
         """Cut `size` elements of the vector dimension into columns; `widths` says how where the ISA leaves a choice."""
+
+    def refusal(self, tile: Tile) -> str | None:
+        """Why the ISA cannot build a tile that the register file may have room for; None if it can try."""
+        if tile.unroll > self.most_steps:
+            return f"unroll is {tile.unroll}, its addressing reaches {self.most_steps} steps"
+        if self.paired and any(tile.mode.conjugates):
+            return "its kernels conjugate by tw_args.pair, in the plain modes"
+        if tile.transposed and not self.turns:
+            return "it keeps C as it is, not transposed"
+        if tile.form == "dot" and (tile.mode.name != "tn" or tile.transposed):
+            return "dot products need both operands contiguous along k, which is mode tn, and C as it is"
+        if tile.widths.endswith("m") and tile.vector_along_k:
+            return "a masked column must lie side by side in memory, not along k"
+        return None
 
     def has_columns(self, widths: object) -> bool:
         """Whether the ISA knows a list of vector columns by this word."""

@@ -112,6 +112,7 @@ class Scalar(Isa):
     # Contraction would round differently from the other ISAs' proofs; GCC 12's vectoriser reads a row too far here.
     cflags = ("-ffp-contract=off", "-fno-tree-vectorize")
     template = "scalar/gemm.c.j2"
+    turns = False
     vector_registers = 64
 
     @property

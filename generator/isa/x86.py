@@ -37,13 +37,11 @@ class X86(Isa):
     arch = "x86_64"
     template = "asm/gemm.c.j2"
     paired = True
-    masks = True
     widths: ClassVar[str]
     """Widths of vector columns there are, widest first."""
     evex: ClassVar[bool] = False
     """AVX-512's encoding: sixteen more registers, and factors broadcast from memory inside a multiplication."""
     most_steps: ClassVar[int] = 4
-    """k steps that addressing reaches without an addition."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -106,6 +104,10 @@ class X86(Isa):
 
     def constraint(self, parameter: Reg) -> str:
         return _PARAMETERS[parameter.name][0]
+
+    def operands(self, changed: set[Reg]) -> dict[str, str]:
+        # vzeroupper, which ends every kernel, changes all of the first sixteen.
+        return super().operands(changed | {Reg("v", number) for number in range(16)})
 
     def show(self, instruction: Instruction) -> str:
         words = [_Word(self._show(operand), operand) for operand in instruction.operands]

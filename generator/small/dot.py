@@ -52,6 +52,7 @@ class _Dot:
         unroll = max(self.tile.unroll, lanes)
         program.section("setup")
         program.add(isa.load_arguments(self.strides), self.left.setup(), self.right.setup())
+        program.turns_outside = int(isa.first_by_multiply)
         if isa.first_by_multiply:
             program.add(isa.count_down(self.k, unroll, "main", negative=False))
             program.section(f"fewer than {unroll} steps")

@@ -43,6 +43,7 @@ class KLoop(ABC):
     def _add_loop(self) -> None:
         """All turns, from the choice of the first to the rest of k."""
         isa, program, unroll = self.isa, self.program, self.tile.unroll
+        program.turns_outside = int(isa.first_by_multiply) + int(self.tile.pipeline)
         if isa.first_by_multiply:
             program.add(isa.count_down(self.k, unroll, "main", negative=False))
             program.section(f"fewer than {unroll} steps" if unroll > 1 else "no steps")

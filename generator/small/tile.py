@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ..abi import FLAGS
 from ..dtypes import Mode
 from ..ir import Instruction, Reg
 from ..isa.base import Column, Isa
@@ -14,8 +15,8 @@ from ..registers import Pool
 
 __all__ = ["FLAG_ALPHA", "FLAG_BETA", "FLAG_CONJ", "Program", "Tile"]
 
-FLAG_ALPHA, FLAG_BETA, FLAG_CONJ = 0, 1, 2
-"""Bits of tw_args.flags."""
+FLAG_ALPHA, FLAG_BETA, FLAG_CONJ = (FLAGS[name][0].bit_length() - 1 for name in ("ALPHA", "BETA", "CONJ"))
+"""Numbers of the bits of tw_args.flags."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,8 @@ class Tile:
 class Program:
     """A kernel as instructions, with what its header tells.
 
-    `sections` are titles by the position of the instruction they stand before.
+    `sections` are titles by the position of the instruction they stand before; `loop` is where the k loop lies, and
+    `turns_outside` how many turns run before or after it once k is long enough.
     """
 
     isa: Isa
@@ -100,6 +102,7 @@ class Program:
     code: list[Instruction] = field(default_factory=list)
     sections: dict[int, str] = field(default_factory=dict)
     loop: tuple[int, int] = (0, 0)
+    turns_outside: int = 0
 
     def section(self, title: str) -> None:
         """Everything added from here on belongs to a section of this name."""

@@ -20,7 +20,7 @@ from generator.compile import host_arch
 
 from ..support import ROOT
 
-SOURCES = [
+SOURCES = [  # where git is not there to say it
     "build.py",
     "pyproject.toml",
     "README.md",
@@ -46,9 +46,13 @@ class Checkout:
         return self.root / "build" / host_arch()
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-        """Start build.py in a process group of its own."""
+        """Start build.py, with the Python that runs the tests, in a process group of its own."""
+        return self.start_plainly(*arguments, "--no-venv", **environment)
+
+    def start_plainly(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        """Start build.py without ``--no-venv``."""
         return subprocess.Popen(
-            [sys.executable, str(self.root / "build.py"), *arguments, "--no-venv"],
+            [sys.executable, str(self.root / "build.py"), *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -87,7 +91,19 @@ class Checkout:
 
 
 def copy_sources(folder: Path) -> Checkout:
-    """Copy what the repository holds, nothing that was made from it."""
+    """Copy what the repository holds or would after ``git add``, nothing that was made from it."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    if listed.returncode == 0:
+        for name in sorted({*listed.stdout.split("\0")} - {""}):
+            if (ROOT / name).is_file():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / name, folder / name)
+        return Checkout(folder)
     made = shutil.ignore_patterns("__pycache__", "*.so", "*.so.*")
     for name in SOURCES:
         source = ROOT / name

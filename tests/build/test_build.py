@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from types import ModuleType
 
@@ -138,6 +139,68 @@ def test_info(built: Checkout) -> None:
     count = len(json.loads((built.out / "manifest.json").read_text())["kernels"])
     assert Compiler.find(host_arch()).version in said
     assert re.search(rf"scalar +{count} kernels, {count} compiled", said)
+
+
+def test_failure_begins_nothing_new(script: ModuleType) -> None:
+    """Items cancelled after a failure were waited for: the build hung for ever."""
+    begun: list[int] = []
+
+    def work(item: int) -> None:
+        begun.append(item)
+        time.sleep(0.1)
+        raise ValueError(item)
+
+    with pytest.raises(ValueError, match="1"):
+        script.each("work", work, [1, 2, 3, 4, 5], 1)
+    assert len(begun) < 4
+
+
+def test_warnings_are_errors_in_our_builds_only(own: Checkout) -> None:
+    """A warning of the next compiler must not break ``pip install``; the objects are the same with and without."""
+    with (own.root / "runtime" / "csrc" / "error.c").open("a") as file:
+        file.write("static int not_used;\n")
+    assert own.run("compile", *FEW)[0] != 0
+    assert " 1 of " in own.build("compile", *FEW, "--no-werror")
+    assert own.build("compile", *FEW).count("nothing changed") == 2
+
+
+def test_warnings_are_no_errors_in_a_source_distribution(own: Checkout) -> None:
+    """There build.py is used by users."""
+    with (own.root / "runtime" / "csrc" / "error.c").open("a") as file:
+        file.write("static int not_used;\n")
+    (own.root / "PKG-INFO").touch()
+    own.build("compile", *FEW)
+
+
+def test_benchmarks_run_the_checkout(own: Checkout, tmp_path: Path) -> None:
+    """Not what is installed, be it another checkout or a release."""
+    installed = tmp_path / "site" / "tilewright" / "runtime" / "__init__.py"
+    installed.parent.mkdir(parents=True)
+    installed.touch()
+    (own.root / "benchmarks" / "where.py").write_text("from tilewright import runtime\nprint(runtime.__file__)\n")
+    said = own.build("bench", "where", *FEW, PYTHONPATH=str(installed.parents[2]))
+    assert Path(said.splitlines()[-1]).resolve() == (own.root / "runtime" / "__init__.py").resolve()
+
+
+def test_show_prints_one_kernel(built: Checkout) -> None:
+    """``generate --only`` to look at one kernel deletes every other source."""
+    before = {path for path in built.root.rglob("*") if "__pycache__" not in path.parts}
+    for name in ("gemm_s_nn_4x4__scalar", "gemm_d_nn_4x4__neon"):
+        assert f"tw_{name}(" in built.build("show", name)
+    source = built.out / "generated" / "scalar" / "gemm_s_nn_4x4__scalar.c"
+    assert built.build("show", source.stem) == source.read_text()
+    assert {path for path in built.root.rglob("*") if "__pycache__" not in path.parts} == before
+
+
+@pytest.mark.parametrize("command", ["clean", "info"])
+def test_no_environment_is_made_for(own: Checkout, command: str) -> None:
+    """To delete what was built took a minute of pip install first."""
+    process = own.start_plainly(command)
+    said, complaint = process.communicate(timeout=60)
+    assert process.returncode == 0, complaint
+    assert not (own.root / ".venv").exists()
+    assert own.out.exists() == (command == "info")
+    assert command == "clean" or re.search(r"scalar +\d+ kernels", said)
 
 
 def test_environment_is_kept_while_it_fits(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

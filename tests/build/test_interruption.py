@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from generator.compile import host_arch
+
 from .conftest import FEW, Checkout
+
+INTERRUPTED = "build.py: interrupted; the next run goes on from here."
 
 
 def first(folder: Path, pattern: str) -> Path:
@@ -22,6 +29,11 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+def replace(path: Path, old: str, new: str) -> None:
+    """Change what a file says."""
+    path.write_text(path.read_text().replace(old, new))
+
+
 def remove(folder: Path, pattern: str) -> None:
     """Delete every file of that pattern."""
     for path in folder.glob(pattern):
@@ -30,6 +42,10 @@ def remove(folder: Path, pattern: str) -> None:
 
 DAMAGES: dict[str, Callable[[Path], object]] = {
     "manifest cut": lambda out: cut(out / "manifest.json"),
+    "manifest of nothing": lambda out: (out / "manifest.json").write_text('{"kernels": [{}]}'),
+    "manifest of another kind": lambda out: (out / "manifest.json").write_text("[]"),
+    "manifest changed": lambda out: replace(out / "manifest.json", '"mr": 4', '"mr": 5'),
+    "manifest's sizes changed": lambda out: replace(out / "manifest.json", '"compiled": true', '"compiled": false'),
     "manifest gone": lambda out: (out / "manifest.json").unlink(),
     "record of generated files cut": lambda out: cut(out / "generated.json"),
     "record of generated files of another kind": lambda out: (out / "generated.json").write_text('{"inputs": 1}'),
@@ -80,10 +96,40 @@ def test_interrupt_is_one_line(checkout: Checkout) -> None:
     process = checkout.start("compile", *FEW)
     while process.poll() is None and not any(checkout.out.glob("obj/*.o")):
         pass
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)
     _, complaint = process.communicate(timeout=60)
     assert process.returncode != 0
-    assert complaint.strip() == "build.py: interrupted; the next run goes on from here."
+    assert complaint.strip() == INTERRUPTED
+
+
+@pytest.mark.parametrize("wait", [0.02, 0.2, 0.5])
+def test_interrupt_stops_generating(checkout: Checkout, wait: float) -> None:
+    """The children got the signal too and printed a traceback each; those not yet begun were begun."""
+    process = checkout.start("generate", "--jobs", "1")
+    assert process.stdout is not None
+    process.stdout.readline()  # it says what it begins
+    time.sleep(wait)
+    os.killpg(process.pid, signal.SIGINT)
+    _, complaint = process.communicate(timeout=10)
+    assert process.returncode != 0
+    assert complaint.strip() == INTERRUPTED
+    assert not any(checkout.root.glob("build/*/manifest.json"))
+
+
+def test_interrupt_stops_proving(checkout: Checkout) -> None:
+    """One process a type; no other is begun."""
+    spec = checkout.root / "generator" / "specs" / "scalar.yaml"
+    spec.write_text(re.sub(r"\[nn, .*?\]", "[nn]", spec.read_text()))  # few kernels
+    process = checkout.start("all", "--target", host_arch(), "--isa", "scalar", "--jobs", "1")
+    assert process.stdout is not None
+    while not process.stdout.readline().startswith("compile"):
+        assert process.poll() is None
+    time.sleep(0.3)
+    os.killpg(process.pid, signal.SIGINT)
+    _, complaint = process.communicate(timeout=10)
+    assert process.returncode != 0
+    assert complaint.strip() == INTERRUPTED
+    assert len([*checkout.out.glob("proofs/*")]) < 3
 
 
 def test_two_builds_at_once(built: Checkout, checkout: Checkout) -> None:

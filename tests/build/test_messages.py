@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -91,6 +92,89 @@ def test_missing_venv_module(script: ModuleType, tmp_path: Path, monkeypatch: py
     with pytest.raises(script.BuildError, match=r"no module ensurepip.*apt-get install python3-venv"):
         script.make_environment(tmp_path / ".venv" / "bin" / "python", inside=False)
     assert not (tmp_path / ".venv").exists()
+
+
+def test_foreign_environment_is_left_alone(checkout: Checkout) -> None:
+    """Somebody's own .venv was filled, or erased where pip was not in it."""
+    mine = checkout.root / ".venv" / "pyvenv.cfg"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    for command in (["generate"], ["clean", "--all"]):
+        process = checkout.start_plainly(*command)
+        _, complaint = process.communicate(timeout=100)
+        assert process.returncode == 1
+        assert complaint.strip() == (
+            f"build.py: {checkout.root}/.venv was not made by build.py: move it away, or give --no-venv to use the "
+            "Python and packages at hand."
+        )
+        assert {path.name: path.read_text() for path in mine.parent.iterdir()} == {"pyvenv.cfg": "mine"}
+
+
+@pytest.mark.parametrize("left", [None, "", "installing"])
+def test_environment_stopped_at_its_first_file_is_ours(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: str | None
+) -> None:
+    """`python -m venv` killed in the middle leaves files; the stamp was only written after it."""
+    venv = tmp_path / ".venv"
+    monkeypatch.setattr(script, "VENV", venv)
+    if left is not None:
+        venv.mkdir()
+        (venv / ".tilewright").write_text(left)
+        (venv / "lib").mkdir()
+
+    def stopped(*_: object) -> None:
+        assert {path.name for path in venv.iterdir()} == {".tilewright"}
+        (venv / "bin").mkdir()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(script, "run", stopped)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            script.make_environment(venv / "bin" / "python", inside=False)
+        script.refuse_foreign_environment()
+
+
+def test_file_in_the_way(checkout: Checkout) -> None:
+    (checkout.root / "build").touch()
+    line = f"build.py: {checkout.root}/build: a file where a folder should be; move it away."
+    assert refused(checkout, "compile", *FEW) == line
+    assert refused(checkout, "clean") == line
+
+
+@pytest.mark.parametrize("name", ["lib/libtilewright.so.0", "include/tilewright.h", "obj/kernel-table.o"])
+def test_folder_in_the_way(own: Checkout, name: str) -> None:
+    (own.out / name).unlink()
+    (own.out / name).mkdir()
+    line = f"build.py: {own.out / name}: a folder where a file should be; move it away."
+    assert refused(own, "compile", *FEW) == line
+
+
+def test_file_in_the_way_of_the_generator(own: Checkout) -> None:
+    shutil.rmtree(own.out / "generated")
+    (own.out / "generated").touch()
+    line = refused(own, "compile", *FEW)
+    assert line.startswith("build.py: python -m generator generate failed: ")
+    assert f"{own.out}/generated" in line
+
+
+def test_full_disk(own: Checkout) -> None:
+    """The system's error names no file; a limit on their size stands in for the disk."""
+    header = own.out / "include" / "tilewright.h"
+    header.unlink()
+    code = "import resource, runpy; resource.setrlimit(resource.RLIMIT_FSIZE, (99, 99)); "
+    code += "runpy.run_path('build.py', run_name='__main__')"
+    command = [sys.executable, "-c", code, "compile", *FEW, "--no-venv"]
+    ran = subprocess.run(command, cwd=own.root, capture_output=True, text=True)
+    assert ran.returncode == 1
+    assert ran.stderr.strip() == f"build.py: {header}: File too large."
+    own.build("compile", *FEW)
+
+
+def test_system_error_in_a_line(script: ModuleType) -> None:
+    """A tree that may not be written to, for one: tests run as root may write everywhere."""
+    assert script.explain(PermissionError(13, "Permission denied", "/x/.lock")) == "/x/.lock: Permission denied."
+    assert script.explain(OSError(5, "Input/output error", "/x/.a.tmp", None, "/x/a")) == "/x/a: Input/output error."
+    assert script.explain(OSError("strange")) == "strange."
 
 
 def test_too_old_python(checkout: Checkout) -> None:

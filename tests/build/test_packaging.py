@@ -87,11 +87,32 @@ def test_editable_install(whole: Checkout, tmp_path: Path) -> None:
     output(python, "-c", "import runtime; runtime.info()", cwd=whole.root)
 
 
+def source_distribution(checkout: Checkout, folder: Path) -> Path:
+    """Make one and return it."""
+    make = "import sys; from setuptools import build_meta; print(build_meta.build_sdist(sys.argv[1]))"
+    return folder / output(sys.executable, "-c", make, str(folder), cwd=checkout.root).splitlines()[-1]
+
+
+@pytest.mark.parametrize("source", ["checkout", "distribution"])
+def test_install_where_nothing_was_built(
+    checkout: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    """Only what build-system.requires names is there; few kernels, to be quick, and warnings that are no errors."""
+    with (checkout.root / "runtime" / "csrc" / "error.c").open("a") as file:
+        file.write("static int not_used;\n")
+    (tmp_path / "empty").mkdir()
+    place = checkout.root if source == "checkout" else source_distribution(checkout, tmp_path)
+    monkeypatch.setenv("TILEWRIGHT_BUILD_OPTIONS", "--isa scalar --only gemm_[sd]_nn_*")
+    python = python_of(tmp_path / "venv")
+    output(python, "-m", "pip", "install", "-q", str(place), cwd=tmp_path / "empty")
+    assert str(tmp_path / "venv") in output(python, "-c", PRODUCT, cwd=tmp_path / "empty")
+    fast = "import tilewright.runtime._fast as fast; print(fast.__file__)"
+    assert str(tmp_path / "venv") in output(python, "-c", fast, cwd=tmp_path / "empty")
+
+
 def test_source_distribution(checkout: Checkout, tmp_path: Path) -> None:
     """All that a build needs is in it; nothing that was built."""
-    make = "import sys; from setuptools import build_meta; print(build_meta.build_sdist(sys.argv[1]))"
-    name = output(sys.executable, "-c", make, str(tmp_path), cwd=checkout.root).splitlines()[-1]
-    with tarfile.open(tmp_path / name) as archive:
+    with tarfile.open(source_distribution(checkout, tmp_path)) as archive:
         held = {member.name.partition("/")[2] for member in archive.getmembers() if member.isfile()}
     needed = [
         path

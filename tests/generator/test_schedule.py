@@ -78,7 +78,7 @@ def test_pool_hands_out_nothing_twice(sizes: list[int]) -> None:
         st.integers(1, 99),
         st.from_regex(r"(?:[zyx]{1,3}m?)?", fullmatch=True),
         st.sampled_from(["neon", "avx2", "avx512", "scalar"]),
-        st.lists(st.sampled_from(["prf", "dot"]), unique=True, max_size=2).map(tuple),
+        st.sampled_from([(), ("prf",)]),
     )
 )
 def test_names_round_trip(name: KernelName) -> None:

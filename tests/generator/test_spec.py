@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from generator.kernel import kernels_of
 from generator.spec import SpecError, read_spec
@@ -80,6 +83,33 @@ def spec(folder: Path, text: str) -> Path:
             HEAD + "tiles:\n  s:\n    - {modes: [nn], columns: {zz: [4]}}\n",
             r"neon\.yaml:6: neon has no vector columns called 'zz'",
         ),
+        (HEAD + "defaults: 3\ntiles: {}\n", r"neon\.yaml:4: defaults must be a mapping, not 3"),
+        (HEAD + "tiles:\n  s:\n    - {modes: [[nn]], tiles: {4: 4}}\n", r"neon\.yaml:6: mode \['nn'\] is none of nn"),
+        (HEAD + "tiles:\n  s:\n    - {modes: [nn], tiles: {true: 2}}\n", r"neon\.yaml:6: True is no size"),
+        (HEAD + "tiles:\n  s:\n    - {modes: [nn], tiles: {4: 30000000}}\n", r"neon\.yaml:6: 4: 30000000 is neither"),
+        (HEAD + "tiles: &all\n  s: [*all]\n", r"neon\.yaml:1: an alias stands for something it is itself part of"),
+        (HEAD + "tiles:\n  <<: 3\n", r"neon\.yaml:"),
+        (HEAD + "tiles: \0\n", r"neon\.yaml:1: not YAML"),
+        (
+            HEAD + "tiles:\n  s:\n    - {modes: [nn], form: dot, tiles: {4: 4}}\n",
+            r"neon\.yaml:6: neon cannot build nn 4: dot",
+        ),
+        (
+            HEAD.replace("neon", "scalar") + "tiles:\n  s:\n    - {modes: [tt], transposed: true, tiles: {4: 4}}\n",
+            r"neon\.yaml:6: scalar cannot build tt 4: it keeps C as it is",
+        ),
+        (
+            HEAD.replace("neon", "avx2") + "tiles:\n  s:\n    - {modes: [nn], unroll: 8, columns: {y: 4}}\n",
+            r"neon\.yaml:6: avx2 cannot build nn y: unroll is 8, its addressing reaches 4 steps",
+        ),
+        (
+            HEAD.replace("neon", "avx2") + "tiles:\n  c:\n    - {modes: [nc], columns: {y: 4}}\n",
+            r"neon\.yaml:6: avx2 cannot build nc y: its kernels conjugate by tw_args.pair",
+        ),
+        (
+            HEAD.replace("neon", "avx512") + "tiles:\n  s:\n    - {modes: [tn], columns: {zm: 4}}\n",
+            r"neon\.yaml:6: avx512 cannot build tn zm: a masked column must lie side by side",
+        ),
     ],
 )
 def test_wrong_specs_are_refused(text: str, said: str, tmp_path: Path) -> None:
@@ -123,3 +153,11 @@ def test_every_smaller_size_is_meant(tmp_path: Path) -> None:
             ("nt", (2, 3)),
         ]
     ]
+
+
+@given(st.text(alphabet="abdemnorstxz:{}[]-,&*! 0123456789\n", max_size=120))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_text_is_a_spec_or_a_spec_error(tmp_path: Path, text: str) -> None:
+    """A traceback where a line number should be, for whatever somebody's editor left in the file."""
+    with contextlib.suppress(SpecError):
+        kernels_of(spec(tmp_path, HEAD + "tiles:\n  s:\n    - " + text))
