@@ -186,6 +186,7 @@ static inline bool tw_key_same(const tw_key *x, const tw_key *y)
 struct tw_gemm_plan {
     tw_kernel_fn run; /* a product of one tile: its kernel, at the matrices' first elements; else NULL */
     bool exchanged;   /* row-major: the kernels' A is the caller's B */
+    bool walked;      /* cut by the walk, not by the tiler */
     int16_t count;    /* commands; -1: more than are listed */
     tw_args args;     /* for alpha = 1 and beta = 0 */
     tw_key key;
@@ -218,6 +219,13 @@ int tw_plan_run_once(const tw_key *key, const tw_scalar *alpha, const void *a, c
 /* The plan of that key, made if need be; lives as long as the process. *found = NULL: it is not kept, for C is
  * large, the cache full or memory short. A status. */
 int tw_cache_find(const tw_key *key, const tw_gemm_plan **found);
+
+/* ---- trace.c ---- */
+
+extern int tw_verbose; /* set at load; then plans have no `run`, so that every product passes tw_plan_run_tiles */
+
+/* Count, and with 2 say, that this plan ran so often. */
+void tw_trace(const tw_gemm_plan *plan, int64_t calls);
 
 /* ---- gemm.c ---- */
 

@@ -20,6 +20,7 @@ int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room)
     plan->key = *key;
     plan->exchanged = key->layout == TW_ROW_MAJOR;
     plan->run = NULL;
+    plan->walked = room < TW_PLAN_TILES;
     plan->count = 0;
     plan->tiles = NULL;
     plan->args = (tw_args){0};
@@ -37,7 +38,7 @@ int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room)
     form->conj_a = op_a.conj;
     form->conj_b = op_b.conj;
     plan->args = tw_args_of(form);
-    if (room < TW_PLAN_TILES) { /* for this call alone: nothing is searched */
+    if (plan->walked) { /* for this call alone: nothing is searched */
         tw_walk walk = tw_walk_begin(plan->tiles, form->m, form->n);
         tw_tile tile;
         while (plan->count >= 0 && tw_walk_next(&walk, &tile)) {
@@ -54,7 +55,7 @@ int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room)
             plan->commands[i] = tw_command_of(form, &list.tiles[i]);
         }
     }
-    if (plan->count == 1) {
+    if (plan->count == 1 && !tw_verbose) {
         const tw_command *only = plan->commands;
         plan->run = only->run;
         plan->args.mask = only->mask;
@@ -66,6 +67,9 @@ int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room)
 
 void tw_plan_run_tiles(const tw_gemm_plan *plan, const void *a, const void *b, void *c, tw_args *args)
 {
+    if (__builtin_expect(tw_verbose, 0)) {
+        tw_trace(plan, 1);
+    }
     const void *x = plan->exchanged ? b : a, *y = plan->exchanged ? a : b;
     for (int i = 0; i < plan->count; i++) {
         tw_run_command(&plan->commands[i], x, y, c, args);

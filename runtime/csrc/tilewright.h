@@ -10,12 +10,14 @@
  * by the first product of each type and transposition (a table of 76 KB), by the first of each shape whose C has up to 65536
  * elements (a plan of 0.3 to 14 KB, at most 4096 of them) and by the first failing call of a thread; what is allocated so
  * is kept for the life of the process (the thread). Plans and tw_selftest's workspace are given back. A product of a shape seen before
- * allocates nothing, takes no lock and makes no system call. Nothing is printed.
+ * allocates nothing, takes no lock and makes no system call.
  *
  * Environment, read when the library is loaded:
  *     TILEWRIGHT_ISA    force one instruction set: "avx512", "avx2", "neon" or "scalar". Where it cannot be used every
  *     product
  *                       fails with TW_ERROR_ISA; it is never replaced by another.
+ *     TILEWRIGHT_VERBOSE  1: when the process ends, say on stderr which products ran how often; 2: also each as it runs,
+ *                       with its kernels. Products are slower then. Otherwise nothing is printed.
  *     TILEWRIGHT_TILER  how C is cut into tiles: see tw_tiler_set.
  */
 #ifndef TILEWRIGHT_H
@@ -118,6 +120,20 @@ typedef struct tw_gemm_bound {
 } tw_gemm_bound;
 
 TW_API int tw_gemm_bound_run(const tw_gemm_bound *bound);
+
+/* One tile of a plan, as its kernel sees it: column-major, so that of a row-major product i runs along n and j along m. */
+typedef struct tw_gemm_tile {
+    const char *kernel;
+    int64_t i, j;
+    int32_t m, n;
+    double nanoseconds; /* predicted */
+} tw_gemm_tile;
+
+/* Write the first `most` tiles of a plan to `tiles`; returns how many there are, or -1 for TW_ERROR_MEMORY. */
+TW_API int64_t tw_gemm_plan_tiles(const tw_gemm_plan *plan, int64_t most, tw_gemm_tile *tiles);
+/* The ISA whose kernels it runs, and how: "nothing to do", "one kernel", "tiles" or "walk". */
+TW_API int tw_gemm_plan_isa(const tw_gemm_plan *plan);
+TW_API const char *tw_gemm_plan_path(const tw_gemm_plan *plan);
 
 /* ---- Batches: many products of one shape, or of several ----
  *

@@ -14,10 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import tilewright.runtime as tw
 from tilewright.runtime._library import ffi, lib, text
 
 from ..support import BUILD, Unavailable, miss
-from .problems import RUNNABLE, forced
+from .problems import DTYPES, RUNNABLE, forced
 from .test_plan import gemm
 
 TILERS = ("measured", "paper", "greedy", "rebalance")
@@ -117,6 +118,32 @@ def test_products_are_exact_whatever_the_tiler(tiler: str, isa: str) -> None:
             assert np.array_equal(z, x @ y), (m, n, k)
     finally:
         assert lib.tw_tiler_set(ffi.NULL) == lib.TW_OK
+
+
+@pytest.mark.parametrize("isa", RUNNABLE)
+@given(
+    dtype=st.sampled_from(DTYPES),
+    trans=st.tuples(st.sampled_from("NT"), st.sampled_from("NT")),
+    m=st.integers(1, 90),
+    n=st.integers(1, 90),
+    k=st.integers(0, 90),
+)
+@settings(max_examples=100)
+def test_the_default_is_never_worse_than_fixed_rules_by_its_own_measure(
+    isa: str, dtype: np.dtype[Any], trans: tuple[str, str], m: int, n: int, k: int
+) -> None:
+    """A search that misses what a plain rule finds; a cost that the search does not use."""
+    predicted = {}
+    try:
+        for tiler in ("measured", "greedy", "rebalance"):
+            assert lib.tw_tiler_set(tiler.encode()) == lib.TW_OK
+            with forced(isa):
+                predicted[tiler] = tw.explain(m, n, k, dtype, trans_a=trans[0], trans_b=trans[1])
+    finally:
+        assert lib.tw_tiler_set(ffi.NULL) == lib.TW_OK
+    if predicted["measured"].path != "walk":
+        best = min(how.nanoseconds for how in predicted.values())
+        assert predicted["measured"].nanoseconds <= best * (1 + 1e-5)
 
 
 def test_a_new_shape_is_planned_within_a_millisecond() -> None:
