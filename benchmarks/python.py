@@ -31,7 +31,7 @@ def calls_of(dtype: str, scipy: Any) -> dict[str, str]:
     there = {"numpy matmul": "matmul(a, b, out=out)", "gemm, cffi": "cffi(a, b, out=out)"}
     if scipy:
         letter = {"float32": "s", "float64": "d", "complex64": "c", "complex128": "z"}[dtype]
-        there["scipy gemm c="] = f"scipy.{letter}gemm(1, b.T, a.T, 0, out.T, overwrite_c=1)"
+        there["scipy gemm c="] = f"{letter}gemm(1, bt, at, 0, ct, overwrite_c=1)"  # F-ordered, as it wants them
     if info().calls == "extension":
         there |= {"gemm, extension": "extension(a, b, out=out)", "gemm, extension, new": "extension(a, b)"}
     return there
@@ -43,16 +43,16 @@ def main() -> None:
     parser.add_argument("--json", help="write the times there too")
     options = parser.parse_args()
     about = info()
-    functions = {"matmul": np.matmul, "scipy": blas(), "cffi": _quick.gemm, "extension": _calls.gemm}
+    scipy = blas()
+    functions = {"matmul": np.matmul, "cffi": _quick.gemm, "extension": _calls.gemm}
+    functions |= {name: getattr(scipy, name) for name in ("sgemm", "dgemm", "cgemm", "zgemm") if scipy}
     results: list[dict[str, Any]] = []
     print(f"\nns a call, {about.isa} on {about.cpu}, calls by {about.calls}; the least of {ROUNDS} rounds\n")
     cases = [(n, "float32") for n in (4, 8, 16, 32)] + [(8, t) for t in ("float64", "complex64", "complex128")]
     for n, dtype in cases:
         a, b, out = (np.ones((n, n), dtype) for _ in range(3))
-        around = {"a": a, "b": b, "out": out, **functions}
-        timers = {
-            name: timeit.Timer(call, globals=around) for name, call in calls_of(dtype, functions["scipy"]).items()
-        }
+        around = {"a": a, "b": b, "out": out, "at": a.T, "bt": b.T, "ct": out.T, **functions}
+        timers = {name: timeit.Timer(call, globals=around) for name, call in calls_of(dtype, scipy).items()}
         best = dict.fromkeys(timers, float("inf"))
         for _ in range(ROUNDS):
             for name, timer in timers.items():
