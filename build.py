@@ -272,8 +272,9 @@ def compile_all(chosen: list[Target], options: argparse.Namespace, digests: "Dig
             state = took if made.changed else "nothing changed"
             say(f"compile  {target.arch}: {where}, {size}, {state} ({target.compiler.version})")
             if made.without_fast:
-                why = made.without_fast.replace("\n", " ")[:300]
-                say(f"compile  {target.arch}: calls from Python will go through cffi, the extension is left out: {why}")
+                words = made.without_fast.splitlines()  # a command and what the compiler said, or one line
+                why = next((line for line in words if "error: " in line), words[0])
+                say(f"compile  {target.arch}: the extension is left out, so calls go through cffi: {why}")
         outputs.complete_manifest(target.out, compiled=target.compiler is not None)
 
 

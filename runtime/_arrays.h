@@ -7,7 +7,6 @@
 #define TW_ARRAYS_H
 
 #include <string.h>
-#include <wchar.h>
 
 #include <Python.h>
 
@@ -79,27 +78,21 @@ static inline int tw_gemm_buffers(tw_call *p, PyObject *const objects[3])
     return status;
 }
 
-/* gemm of plain numpy arrays that are used where they lie, each given by id(). 0, or nothing was done: product.gemm
- * knows what to do about it. The caller holds references to them. */
-static int tw_gemm_arrays_scaled(uintptr_t a, uintptr_t b, uintptr_t out, wchar_t trans_a, wchar_t trans_b,
-                                 double alpha, double beta)
+/* gemm of plain numpy arrays that are used where they lie, each given by id(), and operations 'N', 'T' or 'C'. 0, or
+ * nothing was done: product.gemm knows what to do about it. The caller holds references to the arrays. */
+static int tw_gemm_arrays_options(intptr_t a, intptr_t b, intptr_t out, int op_a, int op_b, double alpha, double beta)
 {
-    bool known = (trans_a == L'N' || trans_a == L'T' || trans_a == L'C') &&
-                 (trans_b == L'N' || trans_b == L'T' || trans_b == L'C');
-    if (!known) {
-        return -1;
-    }
     PyObject *const objects[3] = {(PyObject *)a, (PyObject *)b, (PyObject *)out};
-    tw_call call = {.op_a = (int)trans_a, .op_b = (int)trans_b, .alpha = {alpha, 0}, .beta = {beta, 0}};
+    tw_call call = {.op_a = op_a, .op_b = op_b, .alpha = {alpha, 0}, .beta = {beta, 0}};
     PyGILState_STATE lock = PyGILState_Ensure(); /* cffi releases it for every call */
     int status = tw_gemm_buffers(&call, objects);
     PyGILState_Release(lock);
     return status;
 }
 
-static int tw_gemm_arrays(uintptr_t a, uintptr_t b, uintptr_t out, wchar_t trans_a, wchar_t trans_b)
+static int tw_gemm_arrays(intptr_t a, intptr_t b, intptr_t out)
 {
-    return tw_gemm_arrays_scaled(a, b, out, trans_a, trans_b, 1, 0);
+    return tw_gemm_arrays_options(a, b, out, 'N', 'N', 1, 0);
 }
 
 #endif

@@ -13,8 +13,8 @@ from cffi import FFI
 HEADER = Path(__file__).resolve().parent / "csrc" / "tilewright.h"
 MODULE = "tilewright.runtime._tilewright"
 ARRAYS = """
-int tw_gemm_arrays(uintptr_t a, uintptr_t b, uintptr_t out, wchar_t trans_a, wchar_t trans_b);
-int tw_gemm_arrays_scaled(uintptr_t a, uintptr_t b, uintptr_t out, wchar_t trans_a, wchar_t trans_b, double alpha,
+int tw_gemm_arrays(intptr_t a, intptr_t b, intptr_t out);
+int tw_gemm_arrays_options(intptr_t a, intptr_t b, intptr_t out, int op_a, int op_b, double alpha,
                           double beta);
 """
 """What the module has of its own, in ``_arrays.h``."""

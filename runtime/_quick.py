@@ -17,7 +17,8 @@ __all__ = ["gemm"]
 
 # Looked up once: gemm's own time is a few of these look-ups.
 _ndarray = np.ndarray
-_product, _scaled = lib.tw_gemm_arrays, lib.tw_gemm_arrays_scaled
+_product, _with_options = lib.tw_gemm_arrays, lib.tw_gemm_arrays_options
+_OPERATIONS = {trans: ord(trans) for trans in "NTC"}
 _NUMBERS = (int, float)
 _ZERO, _ONE, _N = 0, 1, "N"  # small integers and single letters are always the same objects
 
@@ -27,23 +28,18 @@ def gemm(
 ) -> Any:
     # C reads the arrays at these addresses, so they must be arrays, and referred to from here until it is done.
     if type(a) is _ndarray and type(b) is _ndarray:
-        target = out
-        if out is None:
-            target = _new(a, b, trans_a, trans_b, beta)
+        target = _new(a, b, trans_a, trans_b, beta) if out is None else out
         if type(target) is _ndarray:
-            try:
-                if alpha is _ONE and beta is _ZERO:
-                    if _product(id(a), id(b), id(target), trans_a, trans_b) == 0:
-                        return target
-                # cffi would take whatever float() takes, which is more than product.gemm does.
-                elif (
-                    type(alpha) in _NUMBERS
-                    and type(beta) in _NUMBERS
-                    and _scaled(id(a), id(b), id(target), trans_a, trans_b, alpha, beta) == 0
-                ):
+            if trans_a is _N and trans_b is _N and alpha is _ONE and beta is _ZERO:
+                if _product(id(a), id(b), id(target)) == 0:
                     return target
-            except (TypeError, OverflowError):  # trans_a or trans_b is no letter; alpha or beta is beyond a double
-                pass
+            elif type(alpha) in _NUMBERS and type(beta) in _NUMBERS:  # cffi would take all that float() takes
+                try:
+                    op_a, op_b = _OPERATIONS[trans_a], _OPERATIONS[trans_b]
+                    if _with_options(id(a), id(b), id(target), op_a, op_b, alpha, beta) == 0:
+                        return target
+                except (KeyError, TypeError, OverflowError):
+                    pass  # there is no such operation, nor can there be; alpha or beta is beyond a double
     return product.gemm(a, b, out, alpha=alpha, beta=beta, trans_a=trans_a, trans_b=trans_b)
 
 

@@ -111,13 +111,37 @@ def test_clang_builds_it_too(checkout: Checkout) -> None:
     assert "clang version" in said
 
 
+def test_without_numpys_headers_the_extension_is_left_out(own: Checkout, tmp_path: Path) -> None:
+    """A build that fails for want of what is optional, or leaves an extension of other sources behind."""
+    there = [own.out / "lib" / "_fast.abi3.so", own.root / "runtime" / "_fast.abi3.so"]
+    assert all(path.exists() for path in there)
+    (tmp_path / "numpy").mkdir()
+    (tmp_path / "numpy" / "__init__.py").touch()
+    said = own.build("compile", *FEW, PYTHONPATH=str(tmp_path))
+    (line,) = (line for line in said.splitlines() if "the extension is left out" in line)
+    assert "has no numpy 2, whose headers it needs" in line
+    assert not any(path.exists() or path.is_symlink() for path in there)
+    assert "left out" not in own.build("compile", *FEW)
+    assert all(path.exists() for path in there)
+
+
+def test_an_extension_that_does_not_compile_is_left_out(own: Checkout) -> None:
+    """Headers of a Python or numpy to come, on which it fails: the library is as good without it."""
+    source = own.root / "runtime" / "_fast.c"
+    source.write_text("#error not with this numpy\n")
+    said = own.build("compile", *FEW)
+    (line,) = (line for line in said.splitlines() if "the extension is left out" in line)
+    assert "not with this numpy" in line
+    assert not (own.root / "runtime" / "_fast.abi3.so").is_symlink()
+
+
 @pytest.mark.skipif(host_arch() == "aarch64", reason="the host is aarch64: nothing to cross-compile")
 def test_cross_build(checkout: Checkout) -> None:
-    """--target aarch64 makes an aarch64 library and Python module and leaves the host's links alone."""
+    """--target aarch64 makes an aarch64 library and Python modules and leaves the host's links alone."""
     if shutil.which("aarch64-linux-gnu-gcc") is None:
         miss("no aarch64-linux-gnu-gcc")
     checkout.build("compile", "--target", "aarch64", "--isa", "neon", "--only", "gemm_s_nn_4x*")
-    for name in ("libtilewright.so", "_tilewright.abi3.so"):
+    for name in ("libtilewright.so", "_tilewright.abi3.so", "_fast.abi3.so"):
         header = (checkout.root / "build" / "aarch64" / "lib" / name).read_bytes()[:20]
         assert header[18:20] == b"\xb7\x00"  # EM_AARCH64
     assert not (checkout.root / "runtime" / "libtilewright.so.0").exists()

@@ -61,6 +61,8 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "key cut": lambda out: cut(first(out, "obj/*.key")),
     "library cut": lambda out: cut(out / "lib" / "libtilewright.so.0"),
     "module emptied": lambda out: (out / "lib" / "_tilewright.abi3.so").write_bytes(b""),
+    "extension cut": lambda out: cut(out / "lib" / "_fast.abi3.so"),
+    "extension gone": lambda out: (out / "lib" / "_fast.abi3.so").unlink(),
     "header gone": lambda out: (out / "include" / "tilewright.h").unlink(),
     "link gone": lambda out: (out / "lib" / "libtilewright.so").unlink(),
     "temporary left": lambda out: (out / "obj" / ".x.o.1.tmp").write_text("half"),

@@ -25,7 +25,7 @@ import numpy as np
 from tilewright import runtime
 a, b = np.arange(6.0).reshape(2, 3), np.arange(12.0).reshape(3, 4)
 assert (runtime.gemm(a, b) == a @ b).all()
-print(runtime.__file__)
+print(runtime.__file__, runtime.info().calls)
 """
 GENERATE = "import sys; from tilewright.generator.__main__ import main; sys.exit(main())"
 
@@ -66,13 +66,16 @@ def test_wheel(whole: Checkout, tmp_path: Path) -> None:
     for pattern in ("*.py", "*.yaml", "*.j2", "py.typed"):
         for folder in ("generator", "templates", "runtime", "topv"):
             assert names(folder, pattern) <= held
-    assert {"tilewright/runtime/libtilewright.so.0", "tilewright/runtime/_tilewright.abi3.so"} <= held
+    compiled = ("libtilewright.so.0", "_tilewright.abi3.so", "_fast.abi3.so")
+    assert {f"tilewright/runtime/{name}" for name in compiled} <= held
     assert {"tilewright/runtime/include/tilewright.h", "tilewright/runtime/include/tw_kernel.h"} <= held
     assert {name.split("/")[0] for name in held if ".dist-info" not in name} == {"tilewright"}
 
     python = python_of(tmp_path / "venv")
     output(python, "-m", "pip", "install", "-q", str(wheel), cwd=tmp_path)
-    assert str(tmp_path / "venv") in output(python, "-c", PRODUCT, cwd=tmp_path)
+    said = output(python, "-c", PRODUCT, cwd=tmp_path)
+    assert str(tmp_path / "venv") in said
+    assert said.endswith(" extension\n")
     only = ["--arch", host_arch(), "--out", str(tmp_path / "out"), "--only", "gemm_s_nn_4x4__scalar"]
     output(python, "-c", GENERATE, "generate", *only, cwd=tmp_path)
     made = tmp_path / "out" / "generated" / "scalar" / "gemm_s_nn_4x4__scalar.c"

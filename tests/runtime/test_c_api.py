@@ -191,6 +191,39 @@ def test_one_kernel_alone() -> None:
         assert lib.tw_run_kernel(name.encode(), 1, 1, 1, *nothing) == lib.TW_ERROR_ISA
 
 
+@pytest.mark.parametrize(
+    ("change", "status", "words"),
+    [
+        ({"name": ffi.NULL}, lib.TW_ERROR_KERNEL, "tw_run_kernel: name is NULL."),
+        ({"alpha": ffi.NULL}, 7, "tw_run_kernel: alpha is NULL; it must point at one number."),
+        ({"a": ffi.NULL}, 8, "tw_run_kernel: a is NULL but would be used."),
+        ({"lda": 0}, 9, "tw_run_kernel: lda is 0; it must be 1 to 576460752303423487."),
+        ({"b": ffi.NULL}, 10, "tw_run_kernel: b is NULL but would be used."),
+        ({"ldb": 1}, 11, "tw_run_kernel: ldb is 1; it must be 2 to 576460752303423487."),
+        ({"beta": ffi.NULL}, 12, "tw_run_kernel: beta is NULL; it must point at one number."),
+        ({"c": ffi.NULL}, 13, "tw_run_kernel: c is NULL but would be used."),
+        ({"ldc": -(2**61)}, 14, "tw_run_kernel: ldc is -2305843009213693952; it must be 1 to 576460752303423487."),
+    ],
+)
+def test_one_kernel_alone_refuses_what_it_would_crash_on(change: dict[str, Any], status: int, words: str) -> None:
+    """A NULL read by a kernel; a store terabytes before C."""
+    names = [text(lib.tw_kernel_name(index)) for index in range(lib.tw_kernel_total())]
+    name = next(name for name in names if name.endswith("__scalar") and name.startswith("gemm_d_nn"))
+    x, one, zero = (ffi.new("double[64]", [value]) for value in (3.0, 1.0, 0.0))
+    y = ffi.new("double[64]")
+    arguments = {
+        "name": name.encode(), "m": 1, "n": 1, "k": 2, "conj_a": 0, "conj_b": 0, "alpha": one, "a": x, "lda": 1,
+        "b": x, "ldb": 2, "beta": zero, "c": y, "ldc": 1,
+    }  # fmt: skip
+    assert lib.tw_run_kernel(*arguments.values()) == lib.TW_OK
+    assert y[0] == 9
+    assert lib.tw_run_kernel(*{**arguments, **change}.values()) == status
+    assert text(lib.tw_error_message()) == words
+    unread = {"alpha": zero, "a": ffi.NULL, "b": ffi.NULL}
+    assert lib.tw_run_kernel(*{**arguments, **unread}.values()) == lib.TW_OK
+    assert y[0] == 0
+
+
 @pytest.mark.parametrize("arguments", [(120, 78, 78), (115, 72, 78), (0, 78, 78)])
 def test_asking_who_serves_nonsense_is_refused(arguments: tuple[int, int, int]) -> None:
     """An index beyond a table of four types."""
@@ -241,7 +274,7 @@ int main(void)
 
     printf("%d %s\\n", tw_sgemm(TW_ROW_MAJOR, 'N', 'N', -1, 2, 3, 1, a, 3, b, 2, 0, c, 2), tw_error_message());
     const struct tw_kernel *kernel = tw_find_kernel(tw_kernel_name(0));
-    printf("%d %d\\n", kernel != NULL && strcmp(kernel->name, tw_kernel_name(0)) == 0, tw_find_kernel("none") == NULL);
+    printf("%d %d\\n", kernel != NULL && strcmp(kernel->name, tw_kernel_name(0)) == 0, tw_find_kernel("none") == NULL && tw_find_kernel(NULL) == NULL);
     return tw_selftest(NULL) != 0;
 }
 """

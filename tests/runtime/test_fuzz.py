@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import tilewright.runtime as tw
 
-from .problems import LAYOUTS, place
+from .problems import LAYOUTS, operation, place
 
 # Both ways to C.
 pytestmark = pytest.mark.usefixtures("way")
@@ -27,6 +27,8 @@ def arrays(draw: st.DrawFn) -> Any:
     dtype = np.dtype(draw(st.sampled_from(FOUR * 5 + NAMES)))
     shape = tuple(draw(st.lists(st.sampled_from([0, 1, 2, 3, 3, 3, 4]), min_size=0, max_size=3) | st.just([3, 3])))
     x = np.zeros(shape, dtype)
+    if dtype.kind in "fciu":
+        x += (np.arange(x.size).reshape(shape) % 5).astype(dtype)
     if len(shape) == 2 and dtype.kind in "fc" and dtype.isnative and dtype.itemsize > 2:
         x, _ = place(x, draw(st.sampled_from(LAYOUTS)))
         change = draw(st.sampled_from(["none"] * 4 + ["broadcast", "read-only", "transpose", "slide"]))
@@ -86,6 +88,7 @@ def test_any_call_returns_the_product_or_raises_one_of_our_errors(
     """A segmentation fault, an assertion, or another library's exception."""
     a, b = operands
     out = {"no": out, "a": a, "b": b}[share]
+    before = np.array(out) if isinstance(out, np.ndarray) else None
     message = None
     try:
         result = tw.gemm(a, b, out, **options)
@@ -96,7 +99,14 @@ def test_any_call_returns_the_product_or_raises_one_of_our_errors(
         assert message.endswith(".")
         return
     assert result is out or out is None
-    assert np.asarray(result).ndim == 2
+    assert type(result) is np.ndarray
+    assert result.dtype == a.dtype
+    x, y = (operation(np.asarray(z), options.get(name, "N")) for z, name in ((a, "trans_a"), (b, "trans_b")))
+    alpha, beta = (complex(options.get(name, default)) for name, default in (("alpha", 1), ("beta", 0)))
+    assert result.shape == (x.shape[0], y.shape[1])
+    if abs(alpha) < 1e9 and abs(beta) < 1e9:  # neither NaN nor what may overflow
+        wanted = alpha * (x.astype(complex) @ y.astype(complex)) + (beta * before if beta else 0)
+        assert np.allclose(result, wanted, rtol=1e-5, atol=1e-5 * (1 + abs(alpha) + abs(beta)))
 
 
 @given(

@@ -6,6 +6,7 @@ import gc
 import os
 import re
 import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tilewright.runtime as tw
+from tilewright.runtime import plan as _plan
 from tilewright.runtime._library import ffi, lib, text
 
+from ..support import CI
 from .problems import DTYPES, RUNNABLE, Array, forced, integers
 
 ROW, COLUMN = lib.TW_ROW_MAJOR, lib.TW_COL_MAJOR
@@ -272,3 +275,60 @@ def test_plans_of_what_cannot_be_are_refused(arguments: dict[str, Any], error: t
     """A size that wraps in C; a plan for a type without kernels."""
     with pytest.raises(error, match="gemm_plan: "):
         tw.gemm_plan(**{"m": 3, "n": 3, "k": 3, "dtype": np.float64, **arguments})
+
+
+@pytest.fixture(params=["extension", "cffi"])
+def bound_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Let `Plan.bind` bind this way."""
+    if request.param == "cffi":
+        monkeypatch.setattr(_plan, "BOUND", None)
+    elif _plan.BOUND is None:
+        (pytest.fail if CI else pytest.skip)(f"calls go through {tw.info().calls}")
+    return str(request.param)
+
+
+@pytest.mark.parametrize("size", [8, 70])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_bound_products_are_the_same_both_ways(bound_by: str, size: int, dtype: np.dtype[Any]) -> None:
+    """Another return value where the extension was built; arrays or scalars given back while C points at them."""
+    rng = np.random.default_rng(5)
+    a, b, c = (integers(rng, (size, size), dtype) for _ in range(3))
+    wanted = [a @ b, 2 * (a @ b) + 3 * c, c.copy()]
+    out = np.full_like(c, np.nan)
+    plan = tw.gemm_plan(size, size, size, dtype)
+    runs = [plan.bind(a, b, out), plan.bind(a, b, c, alpha=2, beta=3)]
+    assert (type(runs[0]).__name__ == "Bound") == (bound_by == "extension")
+    empty = tw.gemm_plan(size, 0, size, dtype).bind(a, b[:, :0].copy(), c[:, :0].copy())
+    unread = tw.gemm_plan(size, size, 0, dtype).bind(a[:, :0].copy(), b[:0].copy(), wanted[2], beta=0)
+    del plan, a, b
+    gc.collect()
+    for run in (*runs, empty, unread):
+        assert run() == 0
+        with pytest.raises(TypeError):
+            run(1)  # type: ignore[call-arg]
+    assert np.array_equal(out, wanted[0])
+    assert np.array_equal(c, wanted[1])
+    assert not np.any(wanted[2])
+
+
+def test_a_bound_product_of_many_elements_releases_the_lock(bound_by: str) -> None:
+    """Every other thread of the program stopped by one large product."""
+    x = np.ones((900, 900))
+    run = tw.gemm_plan(900, 900, 900, float).bind(x, x, np.empty_like(x))
+    ran = threading.Event()
+    turns = []
+
+    def count() -> None:
+        while not ran.is_set():
+            turns.append(time.perf_counter())
+            time.sleep(0.001)
+
+    thread = threading.Thread(target=count)
+    thread.start()
+    start = time.perf_counter()
+    run()
+    end = time.perf_counter()
+    ran.set()
+    thread.join()
+    within = sum(start < turn < end for turn in turns)
+    assert within >= (3 if end - start > 0.02 else 0)
