@@ -43,7 +43,7 @@ int main(void)
 """
 
 REFUSES = """
-int tw_select(int isa, int dtype, tw_operation a, tw_operation b, const tw_tiles **tiles, int *mode, int *served_by)
+int __wrap_tw_select(int isa, int dtype, tw_operation a, tw_operation b, const tw_tiles **tiles, int *mode, int *served_by)
 {
     return tw_fail(TW_ERROR_KERNEL, "nothing at all");
 }
@@ -88,7 +88,7 @@ def run(program: Path, isa: str = "") -> str:
 def test_the_self_test_misses_no_kernels_that_were_not_built_and_all_that_were(tmp_path: Path) -> None:
     """A choice of kernels that always refuses, and a self-test that takes it for a small library."""
     assert run(compiled(tmp_path, SELFTEST)) == "0"
-    refuses = compiled(tmp_path, SELFTEST + REFUSES, "-Dtw_select=tw_select_right", "-include", "stdint.h")
+    refuses = compiled(tmp_path, SELFTEST + REFUSES, "-Wl,--wrap=tw_select")
     assert run(refuses) == "1"
 
 
