@@ -60,6 +60,14 @@ class Rival:
         raise NotImplementedError
 
 
+def load(path: Path | str) -> ctypes.CDLL:
+    """Load a library that calls its own functions, not another's of the same name.
+
+    MKL makes `sgemm_` and its like global; without this BLIS's `cblas_sgemm` calls them.
+    """
+    return ctypes.CDLL(str(path), mode=ctypes.RTLD_LOCAL | os.RTLD_DEEPBIND)
+
+
 def new_task(problem: Problem, kind: str, run: int | None) -> Task:
     """Return a task with everything but what is the rival's own."""
     count, (m, n, k) = problem.count, problem.shape
@@ -134,7 +142,7 @@ class Cblas(Rival):
     def __init__(self, name: str, path: Path | str, prefix: str = "", batched: bool = False) -> None:
         self.name, self.family = name, name
         try:
-            self.lib = ctypes.CDLL(str(path))
+            self.lib = load(path)
         except OSError as error:
             raise AbsentError(str(error)) from None
         self._prefix, self._batched = prefix, batched
@@ -245,7 +253,7 @@ class Onednn(Rival):
 
     def __init__(self) -> None:
         try:
-            self._lib = ctypes.CDLL("libdnnl.so.2")
+            self._lib = load("libdnnl.so.2")
         except OSError:
             raise AbsentError("no libdnnl.so.2 (Debian: libdnnl-dev)") from None
         self._lib.dnnl_version.restype = ctypes.POINTER(ctypes.c_int * 3)
