@@ -29,12 +29,11 @@ def main() -> None:
     options = parse()
     if options.install_rivals:
         rivals.install()
-    core = timing.pin(options.core)
-    timer = timing.Timer()
     ours = rivals.Tilewright("plan")
     others, absent = rivals.find(options.rivals, options.rival, options.types)
     python = python_rivals(options.rivals, absent)
-    about = machine(core)
+    core = timing.pin(options.core)  # after compilers have run, on all cores
+    timer, about = timing.Timer(), machine(core)
     print(f"{about['cpu']}, core {core} of {about['cores']}, load {about['load']:.1f} at the start")
     versions = {rival.name: rival.version for rival in (ours, *others)}
     versions |= {name: version for name, (version, _) in python.items()}

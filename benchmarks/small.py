@@ -88,11 +88,10 @@ def main() -> None:
     if options.install_rivals:
         rivals.install()
     started = time.monotonic()
-    core = timing.pin(options.core)
-    timer = timing.Timer()
     ours: list[rivals.Rival] = [rivals.Tilewright("plan"), rivals.Tilewright("call")]
     others, absent = rivals.find(options.rivals, options.rival, options.types)
-    about = machine(core)
+    core = timing.pin(options.core)  # after compilers have run, on all cores
+    timer, about = timing.Timer(), machine(core)
     print(f"{about['cpu']}, core {core} of {about['cores']}, load {about['load']:.1f} at the start")
     for rival in (ours[0], *others):
         print(f"  {rival.name:12} {rival.version}")
