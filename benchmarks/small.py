@@ -147,7 +147,7 @@ def parse() -> argparse.Namespace:
     add("--shapes", nargs="+", metavar="MxNxK", help="only these; one number is a square")
     add("--quick", action="store_true", help="few sizes, little time for each")
     add("--rounds", type=int, default=6, help="turns of each library at each product (default 6)")
-    add("--budget", type=float, default=1.6, metavar="MS", help="milliseconds a turn (default 1.6)")
+    add("--budget", type=float, default=1.0, metavar="MS", help="milliseconds a turn (default 1)")
     add("--rivals", nargs="*", metavar="NAME", help="only these; none at all without a name")
     add(
         "--rival",
