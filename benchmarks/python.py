@@ -1,6 +1,8 @@
-"""What a call costs from Python: nanoseconds for small products with `out` given, both our ways, numpy, scipy.
+"""What a product costs from Python: ``python3 build.py bench python``.
 
-The least of many repetitions, taken in turns; the interpreter's loop (a few ns) is in it.
+Nanoseconds a call with the result's array given, ours beside numpy, scipy and torch, one thread. The least of many
+rounds in which all take turns; the interpreter's loop is in it and printed. Ours goes through the extension where that
+was built and is then measured a second time, in a process with ``TILEWRIGHT_PURE=1``, through cffi.
 """
 
 from __future__ import annotations
@@ -8,62 +10,135 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
+import subprocess
+import sys
 import timeit
 from typing import Any
 
-import numpy as np
+from harness import rivals, timing  # first: sets every library to one thread
+from harness.problem import DTYPES, Array, Problem, Shape
+from harness.report import machine, table, write_json
 
-from tilewright.runtime import _calls, _quick, info
+from tilewright import runtime
 
-ROUNDS, CALLS = 60, 3000
-
-
-def blas() -> Any:
-    """Return scipy's BLAS functions; None: scipy is not there."""
-    try:
-        return importlib.import_module("scipy.linalg.blas")
-    except ImportError:
-        return None
-
-
-def calls_of(dtype: str, scipy: Any) -> dict[str, str]:
-    """Return what is timed: expressions of a, b, out and the functions."""
-    there = {"numpy matmul": "matmul(a, b, out=out)", "gemm, cffi": "cffi(a, b, out=out)"}
-    if scipy:
-        letter = {"float32": "s", "float64": "d", "complex64": "c", "complex128": "z"}[dtype]
-        there["scipy gemm c="] = f"{letter}gemm(1, bt, at, 0, ct, overwrite_c=1)"  # F-ordered, as it wants them
-    if info().calls == "extension":
-        there |= {"gemm, extension": "extension(a, b, out=out)", "gemm, extension, new": "extension(a, b)"}
-    return there
+SIZES = (2, 4, 8, 16, 32)
+OURS = {"gemm(out=)": "gemm(a, b, c)", "plan()": "plan(a, b, c)", "bound()": "bound()"}
 
 
 def main() -> None:
-    """Time 8 x 8 x 8 of every type, and other sizes of float32."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", help="write the times there too")
-    options = parser.parse_args()
-    about = info()
-    scipy = blas()
-    functions = {"matmul": np.matmul, "cffi": _quick.gemm, "extension": _calls.gemm}
-    functions |= {name: getattr(scipy, name) for name in ("sgemm", "dgemm", "cgemm", "zgemm") if scipy}
-    results: list[dict[str, Any]] = []
-    print(f"\nns a call, {about.isa} on {about.cpu}, calls by {about.calls}; the least of {ROUNDS} rounds\n")
-    cases = [(n, "float32") for n in (4, 8, 16, 32)] + [(8, t) for t in ("float64", "complex64", "complex128")]
-    for n, dtype in cases:
-        a, b, out = (np.ones((n, n), dtype) for _ in range(3))
-        around = {"a": a, "b": b, "out": out, "at": a.T, "bt": b.T, "ct": out.T, **functions}
-        timers = {name: timeit.Timer(call, globals=around) for name, call in calls_of(dtype, scipy).items()}
-        best = dict.fromkeys(timers, float("inf"))
-        for _ in range(ROUNDS):
-            for name, timer in timers.items():
-                best[name] = min(best[name], timer.timeit(CALLS) / CALLS * 1e9)
-        if not results:
-            print(f"{'type':12}{'n':>4}" + "".join(f"{name:>22}" for name in best))
-        print(f"{dtype:12}{n:4}" + "".join(f"{ns:22.0f}" for ns in best.values()))
-        results.append({"dtype": dtype, "n": n, "ns": best})
+    """Measure, print, write."""
+    options = parse()
+    if options.install_rivals:
+        rivals.install()
+    core = timing.pin(options.core)
+    about, way = machine(core), str(getattr(runtime.info(), "calls", "cffi"))
+    versions, absent, packages = found() if not options.ours else ({}, {}, {})
+    cells = [measure(dtype, n, packages, way, options) for dtype in options.types for n in options.sizes]
+    if options.ours:
+        print(json.dumps(cells))
+        return
+    if way == "extension":
+        command = [sys.executable, __file__, "--ours", f"--types={options.types}", f"--rounds={options.rounds}"]
+        command += ["--core", str(core), "--sizes", *map(str, options.sizes)]
+        environment = {**os.environ, "TILEWRIGHT_PURE": "1"}
+        ran = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+        for cell, pure in zip(cells, json.loads(ran.stdout), strict=True):
+            cell["ns"] |= {name.replace(pure["way"], "cffi"): ns for name, ns in pure["ns"].items() if name != "pass"}
+    versions = {"tilewright": f"{runtime.__version__}, calls by {way}", "python": about["python"]} | versions
+    print(f"{about['cpu']}, core {core} of {about['cores']}, load {about['load']:.1f}")
+    for name, version in versions.items():
+        print(f"  {name:12} {version}")
+    for name, why in absent.items():
+        print(f"  {name:12} not assessed: {why}")
+    names = list(dict.fromkeys(name for cell in cells for name in cell["ns"]))
+    rows = [
+        [cell["type"], str(cell["n"]), *(f"{cell['ns'][name]:.0f}" if name in cell["ns"] else "-" for name in names)]
+        for cell in cells
+    ]
+    print(f"\nns a call, the least of {options.rounds} rounds\n\n{table(['type', 'n', *names], rows)}")
     if options.json:
-        with open(options.json, "w") as file:
-            json.dump({"cpu": about.cpu, "isa": about.isa, "calls": about.calls, "times": results}, file, indent=1)
+        write_json(
+            options.json,
+            {"schema": 1, "machine": about, "libraries": versions, "not_assessed": absent, "cells": cells},
+        )
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="build.py bench python", description=str(__doc__).partition("\n")[0])
+    add = parser.add_argument
+    add("--types", default="sdcz", help="of sdcz (default: all)")
+    add("--sizes", nargs="+", type=int, default=list(SIZES), help="sides of the squares")
+    add("--quick", action="store_true", help="few rounds")
+    add("--rounds", type=int, default=40, help="turns of each (default 40)")
+    add("--ours", action="store_true", help="print ours alone, as JSON")
+    add("--install-rivals", action="store_true", help="install pyproject's extra `bench` and Debian's packages first")
+    add("--core", type=int, help="the core to run on (default: the least disturbed)")
+    add("--json", metavar="FILE", help="write everything measured")
+    options = parser.parse_args()
+    if not options.types or set(options.types) - set("sdcz"):
+        parser.error(f"--types {options.types}: letters of sdcz are wanted")
+    if options.quick:
+        options.rounds, options.sizes = 2, [2, 8]
+    return options
+
+
+def found() -> tuple[dict[str, str], dict[str, str], dict[str, Any]]:
+    """Return versions of the packages that are here, why others are not, and what expressions need of them."""
+    numpy = importlib.import_module("numpy")
+    versions: dict[str, str] = {"numpy": numpy.__version__}
+    absent: dict[str, str] = {}
+    packages: dict[str, Any] = {"matmul": numpy.matmul, "dot": numpy.dot}
+    for name, module in (("scipy", "scipy.linalg.blas"), ("torch", "torch")):
+        try:
+            packages[name] = importlib.import_module(module)
+            versions[name] = str(importlib.import_module(name).__version__)
+        except ImportError as error:
+            absent[name] = f"{error} (PyPI: pyproject's extra `bench`)"
+    if "torch" in packages:
+        packages["torch"].set_num_threads(1)
+    return versions, absent, packages
+
+
+def measure(dtype: str, n: int, packages: dict[str, Any], way: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Check and time everybody at one size."""
+    problem = Problem(dtype, "NN", Shape(n, n, n))
+    a, b, c = problem.a, problem.b, problem.c
+    plan = runtime.gemm_plan(n, n, n, DTYPES[dtype])
+    around: dict[str, Any] = {"a": a, "b": b, "c": c, "gemm": runtime.gemm, "plan": plan, "bound": plan.bind(a, b, c)}
+    around |= packages
+    calls = {"pass": "pass", **{f"{name}, {way}": call for name, call in OURS.items()}}
+    if "matmul" in packages:
+        calls |= {"numpy matmul(out=)": "matmul(a, b, out=c)", "numpy dot(out=)": "dot(a, b, out=c)"}
+    if "scipy" in packages:  # Fortran-ordered, as it wants them: C' = B' A', written in place
+        around |= {"at": a.T, "bt": b.T, "ct": c.T, "scipy_gemm": getattr(packages["scipy"], f"{dtype}gemm")}
+        calls["scipy gemm(c=)"] = "scipy_gemm(1, bt, at, 0, ct, overwrite_c=1)"
+    if "torch" in packages:
+        around |= {f"t{name}": packages["torch"].from_numpy(array) for name, array in (("a", a), ("b", b), ("c", c))}
+        around["mm"] = packages["torch"].mm
+        calls["torch mm(out=)"] = "mm(ta, tb, out=tc)"
+    best: dict[str, float] = {}
+    timers: dict[str, tuple[timeit.Timer, int]] = {}
+    for name, call in calls.items():
+        check(name, call, around, problem)
+        timer = timeit.Timer(call, globals=around)
+        once = max(min(timer.timeit(20) for _ in range(3)) / 20, 1e-9)
+        timers[name] = timer, max(20, int(4e-4 / once))
+        best[name] = float("inf")
+    for _ in range(options.rounds):
+        for name, (timer, count) in timers.items():
+            best[name] = min(best[name], timer.timeit(count) / count * 1e9)
+    return {"type": dtype, "n": n, "way": way, "ns": best}
+
+
+def check(name: str, call: str, around: dict[str, Any], problem: Problem) -> None:
+    """Stop at a wrong product."""
+    c: Array = problem.c
+    c[:] = float("nan") if name != "scipy gemm(c=)" else 0  # scipy multiplies what was there by beta
+    eval(compile(call, name, "eval") if call != "pass" else "None", around)
+    if call != "pass" and not problem.excess() <= 1:
+        raise SystemExit(f"{name} is wrong at {problem.dtype} {problem.shape}")
 
 
 if __name__ == "__main__":

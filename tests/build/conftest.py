@@ -114,16 +114,24 @@ def copy_sources(folder: Path) -> Checkout:
     return Checkout(folder)
 
 
+@pytest.fixture(scope="session")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return what all copies are made from: somebody may be editing while the tests run."""
+    return copy_sources(tmp_path_factory.mktemp("sources")).root
+
+
 @pytest.fixture
-def checkout(tmp_path: Path) -> Checkout:
+def checkout(sources: Path, tmp_path: Path) -> Checkout:
     """Return a checkout in which nothing was built yet."""
-    return copy_sources(tmp_path)
+    shutil.copytree(sources, tmp_path, dirs_exist_ok=True)
+    return Checkout(tmp_path)
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+def built(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """Return a checkout with a small library, which no test changes."""
-    checkout = copy_sources(tmp_path_factory.mktemp("built"))
+    checkout = Checkout(tmp_path_factory.mktemp("built"))
+    shutil.copytree(sources, checkout.root, dirs_exist_ok=True)
     checkout.build("compile", *FEW)
     return checkout
 

@@ -1,0 +1,1 @@
+"""The benchmarks run, say what they should and leave wrong rivals out."""
