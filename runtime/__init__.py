@@ -8,8 +8,8 @@ array([[1., 1.],
        [1., 1.]], dtype=float32)
 
 `gemm` multiplies, `gemm_plan` makes a product ready to be run many times, `gemm_batch` multiplies stacks of matrices.
-`info` says what runs them, `selftest` checks every kernel on this CPU, and the errors derive from `ValueError`,
-`TypeError` and `RuntimeError`. The environment variable ``TILEWRIGHT_ISA`` forces an instruction set.
+`info` says what runs them, `selftest` checks every kernel on this CPU, `tune` times them, and the errors derive from
+`ValueError`, `TypeError` and `RuntimeError`. The environment variable ``TILEWRIGHT_ISA`` forces an instruction set.
 """
 
 from __future__ import annotations
@@ -26,9 +26,11 @@ from .errors import (
     ScalarError,
     ShapeError,
     TilewrightError,
+    TuningError,
 )
 from .plan import Plan, gemm_plan
 from .product import gemm
+from .tuning import Tuning, tune, tuning_status
 
 __version__ = text(lib.tw_version())
 
@@ -44,9 +46,13 @@ __all__ = [
     "SelfTest",
     "ShapeError",
     "TilewrightError",
+    "Tuning",
+    "TuningError",
     "gemm",
     "gemm_batch",
     "gemm_plan",
     "info",
     "selftest",
+    "tune",
+    "tuning_status",
 ]

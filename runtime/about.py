@@ -34,6 +34,8 @@ class Info:
     """Of these, what this CPU can run."""
     stand_ins: Mapping[str, str]
     """Products, like "c tt", that another instruction set's kernels serve because `isa` has none for them."""
+    tuning: str
+    """What the costs of kernels come from: "measured: " and a file, or "defaults: " and why."""
 
     def __str__(self) -> str:
         built = ", ".join(
@@ -46,6 +48,7 @@ class Info:
             "cpu": self.cpu,
             "built": built or "no kernels",
             "isa": f"{self.isa} ({self.reason})" if self.isa else f"none: {self.reason}",
+            "tuning": self.tuning,
         }
         if self.stand_ins:
             lines["stand-ins"] = ", ".join(f"{what} by {isa}" for what, isa in self.stand_ins.items())
@@ -83,6 +86,7 @@ def info() -> Info:
         kernels=kernels,
         runnable=tuple(name for name in kernels if lib.tw_isa_supported(isas[name])),
         stand_ins={} if isa is None else _stand_ins(current),
+        tuning=text(lib.tw_tuning_status()),
     )
 
 
