@@ -8,8 +8,11 @@ array([[1., 1.],
        [1., 1.]], dtype=float32)
 
 `gemm` multiplies, `gemm_plan` makes a product ready to be run many times, `gemm_batch` multiplies stacks of matrices.
-`info` says what runs them, `selftest` checks every kernel on this CPU, `tune` times them, and the errors derive from
-`ValueError`, `TypeError` and `RuntimeError`. The environment variable ``TILEWRIGHT_ISA`` forces an instruction set.
+`explain` says how a product runs, `info` what runs it, `selftest` checks every kernel on this CPU, `tune` times them,
+and the errors derive from `ValueError`, `TypeError` and `RuntimeError`.
+
+The environment variable ``TILEWRIGHT_ISA`` forces an instruction set; ``TILEWRIGHT_VERBOSE=1`` prints which products
+ran when the process ends, ``2`` also each of them as it runs.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from .errors import (
     TilewrightError,
     TuningError,
 )
+from .explain import Explanation, explain
 from .plan import Plan, gemm_plan
 from .product import gemm
 from .tuning import Tuning, tune, tuning_status
@@ -37,6 +41,7 @@ __version__ = text(lib.tw_version())
 __all__ = [
     "ArgumentError",
     "DtypeError",
+    "Explanation",
     "Info",
     "IsaError",
     "LayoutError",
@@ -48,6 +53,7 @@ __all__ = [
     "TilewrightError",
     "Tuning",
     "TuningError",
+    "explain",
     "gemm",
     "gemm_batch",
     "gemm_plan",

@@ -66,9 +66,9 @@ def gemm_plan(
 
 
 class Plan:
-    """What `gemm_plan` makes. It is not changed by running, so threads may share it."""
+    """What `gemm_plan` makes. It is not changed by running, so threads may share it; `handle` is C's pointer."""
 
-    __slots__ = ("_a", "_b", "_c", "_kind", "_plan", "dtype", "k", "m", "n", "trans_a", "trans_b")
+    __slots__ = ("_a", "_b", "_c", "_kind", "dtype", "handle", "k", "m", "n", "trans_a", "trans_b")
 
     def __init__(
         self, m: int, n: int, k: int, dtype: Any, trans_a: str, trans_b: str,
@@ -94,7 +94,7 @@ class Plan:
         self._b = _Operand("b", (k, n) if trans_b == "N" else (n, k), ldb, self._kind)
         self._c = _Operand("out", (m, n), ldc, self._kind)
         operations = OPERATIONS[trans_a], OPERATIONS[trans_b]
-        self._plan = make_plan(
+        self.handle = make_plan(
             self._kind, lib.TW_ROW_MAJOR, operations, (m, n, k), (self._a.ld, self._b.ld, self._c.ld)
         )
 
@@ -112,7 +112,7 @@ class Plan:
                     f"plan: beta is {beta!r} but there is no out for it to multiply; pass out, or leave beta at 0."
                 )
             out = self._c.new()
-        status = lib.tw_gemm_plan_execute(self._plan, *self._seen(a, b, out, alpha, beta))
+        status = lib.tw_gemm_plan_execute(self.handle, *self._seen(a, b, out, alpha, beta))
         if status:
             raise_for(status)
         return out
@@ -124,7 +124,7 @@ class Plan:
         here, once. Raises what calling the plan raises.
         """
         one, x, y, zero, z = self._seen(a, b, out, alpha, beta)
-        bound = ffi.new("tw_gemm_bound *", {"plan": self._plan, "alpha": one, "a": x, "b": y, "beta": zero, "c": z})
+        bound = ffi.new("tw_gemm_bound *", {"plan": self.handle, "alpha": one, "a": x, "b": y, "beta": zero, "c": z})
         run = partial(lib.tw_gemm_bound_run, bound)
         run.__dict__["keeps"] = self, a, b, out, one, x, y, zero, z  # C holds pointers, which keep nothing alive
         return run

@@ -86,9 +86,65 @@ static int check(const batch *all, int64_t count, const void *const *a, const vo
     return TW_OK;
 }
 
+/* ---- Pointers lead anywhere, so no hardware prefetcher sees the next problem coming ---- */
+
+enum {
+    LINE = 64,      /* bytes of a cache line; larger ones are asked for twice, which is harmless */
+    KEPT = 1 << 19, /* bytes: a batch that small stays in a core's second cache */
+    AHEAD = 6,      /* problems of up to NEAR bytes; of more, FEW */
+    NEAR = 1 << 11,
+    FEW = 2,
+    MOST = 1 << 13 /* bytes of one matrix; beyond it, hardware follows by itself */
+};
+
+/* How a matrix lies: so many runs of so many bytes, `step` bytes from one to the next. */
+typedef struct extent {
+    int64_t runs, bytes, step;
+} extent;
+
+static extent extent_of(int64_t lines, int64_t length, int64_t ld, int64_t element)
+{
+    extent e = {lines, length * element, ld};
+    if (e.bytes == ld || lines == 1) { /* without gaps */
+        e = (extent){1, e.bytes * lines, 0};
+    }
+    return e;
+}
+
+/* Always inlined: GCC (12 at least) takes a function that only prefetches for one without effect and drops its calls. */
+static inline __attribute__((always_inline)) void prefetch(const char *at, const extent *e, bool write)
+{
+    int64_t left = MOST;
+    for (int64_t run = 0; run < e->runs && left > 0; run++, at += e->step, left -= e->bytes) {
+        int64_t bytes = e->bytes < left ? e->bytes : left;
+        for (int64_t byte = 0; byte < bytes; byte += LINE) {
+            if (write) {
+                __builtin_prefetch(at + byte, 1);
+            } else {
+                __builtin_prefetch(at + byte);
+            }
+        }
+    }
+}
+
 static void run_all(batch *all, int64_t count, const void *const *a, const void *const *b, void *const *c)
 {
+    const tw_form *form = &all->plan->form;
+    int64_t element = tw_element_bytes(form->dtype);
+    extent x = form->trans_a ? extent_of(form->m, form->k, form->lda, element)
+                             : extent_of(form->k, form->m, form->lda, element);
+    extent y = form->trans_b ? extent_of(form->k, form->n, form->ldb, element)
+                             : extent_of(form->n, form->k, form->ldb, element);
+    extent z = extent_of(form->n, form->m, form->ldc, element);
+    int64_t bytes = x.runs * x.bytes + y.runs * y.bytes + z.runs * z.bytes;
+    int64_t ahead = bytes > NEAR ? FEW : AHEAD;
+    bool fetch = !all->unread && count > ahead && bytes > KEPT / count;
     for (int64_t i = 0; i < count; i++) {
+        if (fetch && i + ahead < count) {
+            prefetch(all->plan->exchanged ? b[i + ahead] : a[i + ahead], &x, false);
+            prefetch(all->plan->exchanged ? a[i + ahead] : b[i + ahead], &y, false);
+            prefetch(c[i + ahead], &z, true);
+        }
         run(all, all->unread ? NULL : a[i], all->unread ? NULL : b[i], c[i]);
     }
 }

@@ -124,7 +124,7 @@ static tw_form transposed(tw_form f)
 int tw_form_of(const tw_key *key, tw_form *form, int *isa)
 {
     int dtype = key->variant & 0xff;
-    *isa = key->variant >> 8;
+    *isa = key->variant >> 8 & 0xff;
     tw_operation op_a, op_b;
     int status = check(key, dtype, &op_a, &op_b);
     if (status != TW_OK) {
@@ -183,6 +183,9 @@ static __attribute__((noinline)) int other(const tw_key *key, const tw_scalar *a
     if (key->variant < 0 && tw_isa_current() < 0) {
         return TW_ERROR_ISA;
     }
+    if (key->variant < 0 && tw_tiler_current() == NULL) {
+        return TW_ERROR_TILER;
+    }
     if (tw_cache_find(key, &plan) != TW_OK || plan == NULL) {
         return tw_plan_run_once(key, alpha, a, b, beta, c);
     }
@@ -196,7 +199,8 @@ static inline __attribute__((always_inline)) int gemm(int dtype, int layout, int
                                                       bool plain)
 {
     int isa = atomic_load_explicit(&tw_isa_now, memory_order_relaxed);
-    tw_key key = {m, n, k, lda, ldb, ldc, layout, transa, transb, tw_variant(dtype, isa)};
+    int tiler = atomic_load_explicit(&tw_tiler_now, memory_order_relaxed);
+    tw_key key = {m, n, k, lda, ldb, ldc, layout, transa, transb, tw_variant(dtype, isa, tiler)};
     const tw_gemm_plan *plan = last;
     if (__builtin_expect(!tw_key_same(&plan->key, &key), 0)) {
         return other(&key, &alpha, a, b, &beta, c, plain);

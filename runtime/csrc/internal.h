@@ -120,6 +120,20 @@ typedef struct tw_reach {
 
 tw_reach tw_kernel_reach(const tw_kernel *kernel);
 
+/* ---- tiler.c: the tiles of a plan ---- */
+
+extern atomic_int tw_tiler_now; /* a strategy; -1: the one asked for is unknown, and tw_tiler_current says so */
+
+enum { TW_PLAN_TILES = 256 }; /* a product of more is walked, not listed */
+
+typedef struct tw_tile_list {
+    tw_tile tiles[TW_PLAN_TILES];
+} tw_tile_list;
+
+/* The tiles of C[m x n] by that strategy, or by the walk where it would take too long; how many, or -1: more than the list
+ * holds. */
+int tw_tile_c(const tw_tiles *tiles, int strategy, int64_t m, int64_t n, int64_t k, tw_tile_list *list);
+
 /* ---- call.c: one kernel on one tile ---- */
 
 /* What a product is but for its pointers and scalars, as the kernels see it: column-major, leading dimensions in bytes. */
@@ -178,11 +192,10 @@ static inline bool tw_key_same(const tw_key *x, const tw_key *y)
            0;
 }
 
-enum { TW_PLAN_TILES = 128 }; /* a product of more is walked, not listed */
-
 struct tw_gemm_plan {
     tw_kernel_fn run; /* a product of one tile: its kernel, at the matrices' first elements; else NULL */
     bool exchanged;   /* row-major: the kernels' A is the caller's B */
+    bool walked;      /* cut by the walk, not by the tiler */
     int16_t count;    /* commands; -1: more than are listed */
     tw_args args;     /* for alpha = 1 and beta = 0 */
     tw_key key;
@@ -193,9 +206,9 @@ struct tw_gemm_plan {
 };
 
 /* What a plan of this type depends on besides its arguments. */
-static inline int32_t tw_variant(int dtype, int isa)
+static inline int32_t tw_variant(int dtype, int isa, int tiler)
 {
-    return dtype | isa << 8;
+    return (int32_t)((uint32_t)dtype | (uint32_t)isa << 8 | (uint32_t)tiler << 16); /* negative where one of them is */
 }
 
 /* Fill a plan that has room for `room` commands from a key that was not checked yet. A status; what it says names
@@ -215,6 +228,13 @@ int tw_plan_run_once(const tw_key *key, const tw_scalar *alpha, const void *a, c
 /* The plan of that key, made if need be; lives as long as the process. *found = NULL: it is not kept, for C is
  * large, the cache full or memory short. A status. */
 int tw_cache_find(const tw_key *key, const tw_gemm_plan **found);
+
+/* ---- trace.c ---- */
+
+extern int tw_verbose; /* set at load; then plans have no `run`, so that every product passes tw_plan_run_tiles */
+
+/* Count, and with 2 say, that this plan ran so often. */
+void tw_trace(const tw_gemm_plan *plan, int64_t calls);
 
 /* ---- gemm.c ---- */
 

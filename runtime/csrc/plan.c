@@ -20,6 +20,7 @@ int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room)
     plan->key = *key;
     plan->exchanged = key->layout == TW_ROW_MAJOR;
     plan->run = NULL;
+    plan->walked = room < TW_PLAN_TILES;
     plan->count = 0;
     plan->tiles = NULL;
     plan->args = (tw_args){0};
@@ -37,16 +38,24 @@ int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room)
     form->conj_a = op_a.conj;
     form->conj_b = op_b.conj;
     plan->args = tw_args_of(form);
-    tw_walk walk = tw_walk_begin(plan->tiles, form->m, form->n);
-    tw_tile tile;
-    while (tw_walk_next(&walk, &tile)) {
-        if (plan->count == room) {
-            plan->count = -1;
-            return TW_OK;
+    if (plan->walked) { /* for this call alone: nothing is searched */
+        tw_walk walk = tw_walk_begin(plan->tiles, form->m, form->n);
+        tw_tile tile;
+        while (plan->count >= 0 && tw_walk_next(&walk, &tile)) {
+            if (plan->count == room) {
+                plan->count = -1;
+            } else {
+                plan->commands[plan->count++] = tw_command_of(form, &tile);
+            }
         }
-        plan->commands[plan->count++] = tw_command_of(form, &tile);
+    } else {
+        tw_tile_list list;
+        plan->count = (int16_t)tw_tile_c(plan->tiles, key->variant >> 16, form->m, form->n, form->k, &list);
+        for (int i = 0; i < plan->count; i++) {
+            plan->commands[i] = tw_command_of(form, &list.tiles[i]);
+        }
     }
-    if (plan->count == 1) {
+    if (plan->count == 1 && !tw_verbose) {
         const tw_command *only = plan->commands;
         plan->run = only->run;
         plan->args.mask = only->mask;
@@ -58,6 +67,9 @@ int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room)
 
 void tw_plan_run_tiles(const tw_gemm_plan *plan, const void *a, const void *b, void *c, tw_args *args)
 {
+    if (__builtin_expect(tw_verbose, 0)) {
+        tw_trace(plan, 1);
+    }
     const void *x = plan->exchanged ? b : a, *y = plan->exchanged ? a : b;
     for (int i = 0; i < plan->count; i++) {
         tw_run_command(&plan->commands[i], x, y, c, args);
@@ -121,7 +133,10 @@ int tw_gemm_plan_create(tw_gemm_plan **plan, int dtype, int layout, int transa, 
     if (isa < 0) {
         return TW_ERROR_ISA;
     }
-    tw_key key = {m, n, k, lda, ldb, ldc, layout, transa, transb, tw_variant(type, isa)};
+    if (tw_tiler_current() == NULL) {
+        return TW_ERROR_TILER;
+    }
+    tw_key key = {m, n, k, lda, ldb, ldc, layout, transa, transb, tw_variant(type, isa, atomic_load(&tw_tiler_now))};
     size_t most = sizeof(tw_gemm_plan) + TW_PLAN_TILES * sizeof(tw_command);
     tw_gemm_plan *made = malloc(most);
     if (made == NULL) {

@@ -216,7 +216,7 @@ static void check_products(workspace *bench, int isa, int dtype)
                       s.row_major ? TW_ROW_MAJOR : TW_COL_MAJOR,
                       transa,
                       transb,
-                      tw_variant(dtype, isa)};
+                      tw_variant(dtype, isa, 0)};
         int status = tw_plan_run_once(&key, &s.alpha, bench->a, bench->b, &s.beta, bench->c);
         if (status != TW_ERROR_KERNEL) { /* a library built without some kernels says so, which is right */
             judge(bench, &s, what);

@@ -7,16 +7,19 @@
  *         puts(tw_error_message());
  *
  * Usable from C99 and C++. Every function may be called from any thread at any time, and after fork. Memory is allocated
- * by the first product of each type and transposition (a table of 42 KB), by the first of each shape whose C has up to 65536
- * elements (a plan of 0.3 to 7 KB, at most 4096 of them) and by the first failing call of a thread; what is allocated so
+ * by the first product of each type and transposition (a table of 76 KB), by the first of each shape whose C has up to 65536
+ * elements (a plan of 0.3 to 14 KB, at most 4096 of them) and by the first failing call of a thread; what is allocated so
  * is kept for the life of the process (the thread). Plans and tw_selftest's workspace are given back. A product of a shape seen before
- * allocates nothing, takes no lock and makes no system call. Nothing is printed.
+ * allocates nothing, takes no lock and makes no system call.
  *
  * Environment, read when the library is loaded:
  *     TILEWRIGHT_ISA    force one instruction set: "avx512", "avx2", "neon" or "scalar". Where it cannot be used every
  *     product
  *                       fails with TW_ERROR_ISA; it is never replaced by another.
  *     TILEWRIGHT_TUNING the folder with this machine's tuning file; "off": none is used.
+ *     TILEWRIGHT_VERBOSE  1: when the process ends, say on stderr which products ran how often; 2: also each as it runs,
+ *                       with its kernels. Products are slower then. Otherwise nothing is printed.
+ *     TILEWRIGHT_TILER  how C is cut into tiles: see tw_tiler_set.
  */
 #ifndef TILEWRIGHT_H
 #define TILEWRIGHT_H
@@ -48,7 +51,8 @@ enum {
     TW_ERROR_TYPE = 103,   /* no such element type */
     TW_ERROR_BATCH = 104,  /* a batch of fewer than none, or one that writes all its products to one place */
     TW_ERROR_WRONG = 106,  /* a kernel computes a wrong product */
-    TW_ERROR_TUNING = 107  /* a tuning file is corrupt, stale or another machine's */
+    TW_ERROR_TUNING = 107, /* a tuning file is corrupt, stale or another machine's */
+    TW_ERROR_TILER = 105   /* TILEWRIGHT_TILER, or what tw_tiler_set was given, is none of those there are */
 };
 
 /* Why the calling thread's last failing call failed: what was asked, what is wrong with it, what would be right. Never
@@ -120,6 +124,20 @@ typedef struct tw_gemm_bound {
 
 TW_API int tw_gemm_bound_run(const tw_gemm_bound *bound);
 
+/* One tile of a plan, as its kernel sees it: column-major, so that of a row-major product i runs along n and j along m. */
+typedef struct tw_gemm_tile {
+    const char *kernel;
+    int64_t i, j;
+    int32_t m, n;
+    double nanoseconds; /* predicted */
+} tw_gemm_tile;
+
+/* Write the first `most` tiles of a plan to `tiles`; returns how many there are, or -1 for TW_ERROR_MEMORY. */
+TW_API int64_t tw_gemm_plan_tiles(const tw_gemm_plan *plan, int64_t most, tw_gemm_tile *tiles);
+/* The ISA whose kernels it runs, and how: "nothing to do", "one kernel", "tiles" or "walk". */
+TW_API int tw_gemm_plan_isa(const tw_gemm_plan *plan);
+TW_API const char *tw_gemm_plan_path(const tw_gemm_plan *plan);
+
 /* ---- Batches: many products of one shape, or of several ----
  *
  * The products must not depend on each other: no C overlaps another, nor any A or B. Everything is checked before
@@ -163,6 +181,19 @@ TW_API int tw_isa_set(const char *name);
 /* The ISA whose kernels a product runs, with dtype 's', 'd', 'c' or 'z' and the operations as seen column-major: the
  * current one, or scalar where the current one has no kernels for it; -1: none, and tw_error_message says why. */
 TW_API int tw_isa_serving(int dtype, int transa, int transb);
+
+/* ---- How C is cut into tiles ---- */
+
+/* Cut C from now on so that, as far as is known beforehand: "measured" (what NULL means), the tiles' costs add up to
+ * least; "paper", the sum of their m + n is least (IrGEMM, IEEE TPDS 2024, Algorithm 2); "greedy", each tile does most work
+ * for what it loads; "rebalance", they are near to equal (after autoGEMM, SC 2024). Plans that there are stay as they are.
+ * TW_ERROR_TILER, and no change, where there is none of that name. */
+TW_API int tw_tiler_set(const char *name);
+/* The name; NULL: TILEWRIGHT_TILER is none of them, and tw_error_message says so. */
+TW_API const char *tw_tiler_current(void);
+/* For tests: cut C[m x n] with kernels of these sizes, `count` pairs (m, n), into (i, j, m, n) at `tiles`, which has room
+ * for 256. Returns how many; -1: more than 256; else minus an error. */
+TW_API int tw_tile_sizes(const char *tiler, int count, const int *sizes, int64_t m, int64_t n, int64_t k, int *tiles);
 
 /* ---- What this library is ---- */
 

@@ -2,23 +2,13 @@
  *
  * C is cut into bands of rows and each band into tiles from left to right. A band's height is the one whose widest tile
  * does most work per element loaded, m n / (m + n), for what is left of C; its tiles are as wide as kernels and columns
- * allow. Masked kernels and the small exact ones take what remains. Nothing is searched, stored or allocated for a
- * call: the tables below are made once per (isa, dtype, mode), and the walk is four numbers. */
-#include <stdatomic.h>
+ * allow. Masked kernels and the small exact ones take what remains. Nothing is searched, stored or allocated for it: the
+ * tables are made once per (isa, dtype, mode), and the walk is four numbers. Plans that list their tiles ask tiler.c
+ * instead. */
 #include <stdlib.h>
-#include <string.h>
 
 #include "internal.h"
-
-enum { LARGEST = 64 }; /* rows and columns of the largest tile used; kernels beyond it are left aside */
-
-struct tw_tiles {
-    bool paired;
-    uint8_t most_rows, most_columns;          /* of any kernel */
-    uint8_t width[LARGEST + 1][LARGEST + 1];  /* [m][n]: the widest tile of m rows with at most n columns; 0: none */
-    uint8_t height[LARGEST + 1][LARGEST + 1]; /* [m][n]: rows of the band to take where m x n is left */
-    const tw_kernel *kernel[LARGEST + 1][LARGEST + 1]; /* [m][n]: what does exactly this size */
-};
+#include "tiling.h"
 
 tw_reach tw_kernel_reach(const tw_kernel *kernel)
 {
@@ -42,7 +32,7 @@ static bool better(const tw_kernel *a, const tw_kernel *b)
 static void add(tw_tiles *tiles, const tw_kernel *kernel)
 {
     tw_reach reach = tw_kernel_reach(kernel);
-    if (reach.most_m > LARGEST || reach.most_n > LARGEST) {
+    if (reach.most_m > TW_LARGEST || reach.most_n > TW_LARGEST) {
         return;
     }
     tiles->paired = tiles->paired && kernel->paired;
@@ -59,16 +49,16 @@ static void add(tw_tiles *tiles, const tw_kernel *kernel)
 /* Fill width and height from the kernels. False: some shape cannot be covered. */
 static bool finish(tw_tiles *tiles)
 {
-    for (int m = 1; m <= LARGEST; m++) {
+    for (int m = 1; m <= TW_LARGEST; m++) {
         /* A height is of use only if every number of columns can be made up of its tiles. */
-        for (int n = 1; n <= LARGEST && tiles->kernel[m][1]; n++) {
+        for (int n = 1; n <= TW_LARGEST && tiles->kernel[m][1]; n++) {
             tiles->width[m][n] = tiles->kernel[m][n] ? (uint8_t)n : tiles->width[m][n - 1];
             if (tiles->kernel[m][n]) {
                 tiles->most_rows = (uint8_t)m;
                 tiles->most_columns = n > tiles->most_columns ? (uint8_t)n : tiles->most_columns;
             }
         }
-        for (int n = 1; n <= LARGEST; n++) {
+        for (int n = 1; n <= TW_LARGEST; n++) {
             int before = tiles->height[m - 1][n], width_before = tiles->width[before][n], width = tiles->width[m][n];
             /* m w / (m + w) against the same of the best lower band, without the division; the taller wins a tie. */
             bool here = width > 0 && m * width * (before + width_before) >= before * width_before * (m + width);
@@ -111,6 +101,25 @@ int tw_tiles_find(int isa, int dtype, int mode, const tw_tiles **found)
     }
     *found = tiles == &incomplete ? NULL : tiles;
     return TW_OK;
+}
+
+tw_tiles *tw_tiles_of_sizes(int count, const int *sizes)
+{
+    tw_tiles *tiles = calloc(1, sizeof *tiles + (size_t)count * sizeof(tw_kernel));
+    if (tiles == NULL) {
+        return NULL;
+    }
+    tw_kernel *kernels = (tw_kernel *)(void *)(tiles + 1);
+    for (int i = 0; i < count; i++) {
+        kernels[i] =
+            (tw_kernel){.name = "", .isa = TW_ISA_NEON, .mr = (int16_t)sizes[2 * i], .nr = (int16_t)sizes[2 * i + 1]};
+        add(tiles, &kernels[i]);
+    }
+    if (!finish(tiles)) {
+        free(tiles);
+        return NULL;
+    }
+    return tiles;
 }
 
 bool tw_tiles_paired(const tw_tiles *tiles)

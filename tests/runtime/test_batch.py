@@ -26,7 +26,7 @@ def stack(rng: np.random.Generator, lead: tuple[int, ...], shape: tuple[int, int
 def laid_out(x: Array, how: str) -> Array:
     """The same values, otherwise in memory."""
     if how == "last first":  # matrices by columns
-        return np.ascontiguousarray(x.swapaxes(-1, -2)).swapaxes(-1, -2)
+        return np.asarray(np.ascontiguousarray(x.swapaxes(-1, -2)).swapaxes(-1, -2))
     if how == "interleaved":  # the stack runs fastest: BLAS can describe no matrix
         return np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 0, -1)), -1, 0) if x.ndim > 2 else x
     if how == "reversed":
