@@ -286,6 +286,7 @@ def command_all(options: argparse.Namespace) -> None:
     chosen = build(options)
     if not any(target.native and target.compiler for target in chosen):
         return
+    tune(None, False)
     run([sys.executable, str(ROOT / "benchmarks" / "quick.py")], "benchmarks/quick.py", env=checkout_first())
     say("")
     say("next   python3 build.py test              all tests")
@@ -357,6 +358,33 @@ def command_show(options: argparse.Namespace) -> None:
     if not options.name:
         raise BuildError("show: give a kernel's name, as in python3 build.py show gemm_d_nn_4x4__neon.")
     print(generator("show", options.name), end="")
+
+
+def command_tune(options: argparse.Namespace) -> None:
+    """Build what is not up to date, then time the kernels on this machine; what was timed before is gone on from."""
+    if any(target.native and target.compiler for target in build(options)):
+        tune(options.seconds, options.full)
+
+
+def tune(seconds: "float | None", full: bool) -> None:
+    """Time what has no time yet. Nowhere to write is no reason to fail: the library works without."""
+    from runtime import TuningError
+    from runtime.tuning import tune as time_kernels
+
+    if os.environ.get("TILEWRIGHT_TUNING") == "off":
+        say("tune     left out, TILEWRIGHT_TUNING=off")
+        return
+    try:
+        result = time_kernels(seconds, full=full, progress=Progress("tune"))
+    except TuningError as error:
+        say(f"tune     left out: {error}")
+        return
+    missing = result.runnable - len(result.times) - len(result.wrong)
+    state = f"{result.timed} timed in {result.seconds:.1f} s" if result.timed else "nothing changed"
+    rest = f", {missing} left for the next time" if missing else ""
+    say(f"tune     {len(result.times)} of {result.runnable} kernels, {state}{rest}: {result.path}")
+    if result.wrong:
+        raise BuildError("tune: " + " ".join(result.wrong.values()))
 
 
 def command_info(options: argparse.Namespace) -> None:
@@ -502,6 +530,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
             sub.add_argument("name", nargs="?", help="a kernel's name, as in manifest.json")
         if name == "bench":
             sub.add_argument("name", nargs="?", help="a file of benchmarks/, without .py")
+        if name == "tune":
+            sub.add_argument("--full", action="store_true", help="more and longer repetitions: minutes")
+            sub.add_argument("--seconds", type=float, help="what not to exceed (default: 30, with --full 300)")
         if name == "clean":
             sub.add_argument("--all", action="store_true", help="delete .venv as well")
     bare = not argv or (argv[0].startswith("-") and argv[0] not in ("-h", "--help"))
@@ -522,6 +553,7 @@ COMMANDS: "dict[str, Callable[[argparse.Namespace], None]]" = {
     "test": command_test,
     "bench": command_bench,
     "show": command_show,
+    "tune": command_tune,
     "info": command_info,
     "clean": command_clean,
 }

@@ -26,7 +26,7 @@ def inputs_digest(digests: Digests, options: Sequence[str] = ()) -> str:
     """Return the digest of all that decides what is generated: generator, specs, templates and the options given."""
     templates = _PACKAGE.parent / "templates"
     code = [path for path in _PACKAGE.rglob("*.py") if path.name not in _AFTERWARDS]
-    files = [*code, *_PACKAGE.rglob("*.yaml"), *templates.rglob("*.j2")]
+    files = [*code, *_PACKAGE.rglob("*.yaml"), *_PACKAGE.glob("costs/*.txt"), *templates.rglob("*.j2")]
     return hashlib.sha256(f"{digests.of_files(files)} {list(options)}".encode()).hexdigest()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import jinja2
 
 from . import abi
+from .cost import cost_of
 from .dtypes import DTYPES
 from .ir import Mem, Reg, written
 from .isa.base import Isa
@@ -88,9 +90,16 @@ def kernel_table(kernels: Sequence[Kernel]) -> str:
                 "paired": int(kernel.dtype.complex and kernel.isa.paired),
                 "mr": tile.mr,
                 "nr": tile.nr,
+                **_cost(kernel),
             }
         )
-    return _render("kernel_table.c.j2", kernels=rows)
+    text = "\n".join(f"{kernel.name} {kernel.spec_hash}" for kernel in kernels)
+    return _render("kernel_table.c.j2", kernels=rows, digest=hashlib.sha256(text.encode()).hexdigest()[:16])
+
+
+def _cost(kernel: Kernel) -> dict[str, str]:
+    cost = cost_of(kernel)
+    return {"call": f"{cost.call:.2f}", "step": f"{cost.step:.3f}"}
 
 
 def _about(kernel: Kernel) -> list[str]:

@@ -8,8 +8,8 @@ array([[1., 1.],
        [1., 1.]], dtype=float32)
 
 `gemm` multiplies, `gemm_plan` makes a product ready to be run many times, `gemm_batch` multiplies stacks of matrices.
-`explain` says how a product runs, `info` what runs it, `selftest` checks every kernel on this CPU, and the errors
-derive from `ValueError`, `TypeError` and `RuntimeError`.
+`explain` says how a product runs, `info` what runs it, `selftest` checks every kernel on this CPU, `tune` times them,
+and the errors derive from `ValueError`, `TypeError` and `RuntimeError`.
 
 The environment variable ``TILEWRIGHT_ISA`` forces an instruction set; ``TILEWRIGHT_VERBOSE=1`` prints which products
 ran when the process ends, ``2`` also each of them as it runs; ``TILEWRIGHT_PURE=1`` makes calls go through cffi even
@@ -31,9 +31,11 @@ from .errors import (
     ScalarError,
     ShapeError,
     TilewrightError,
+    TuningError,
 )
 from .explain import Explanation, explain
 from .plan import Plan, gemm_plan
+from .tuning import Tuning, tune, tuning_status
 
 __version__ = text(lib.tw_version())
 
@@ -50,10 +52,14 @@ __all__ = [
     "SelfTest",
     "ShapeError",
     "TilewrightError",
+    "Tuning",
+    "TuningError",
     "explain",
     "gemm",
     "gemm_batch",
     "gemm_plan",
     "info",
     "selftest",
+    "tune",
+    "tuning_status",
 ]

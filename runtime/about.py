@@ -37,6 +37,8 @@ class Info:
     """Products, like "c tt", that another instruction set's kernels serve because `isa` has none for them."""
     calls: str
     """How calls from Python reach C: "extension", or "cffi" and why."""
+    tuning: str
+    """What the costs of kernels come from: "measured: " and a file, or "defaults: " and why."""
 
     def __str__(self) -> str:
         built = ", ".join(
@@ -50,6 +52,7 @@ class Info:
             "built": built or "no kernels",
             "isa": f"{self.isa} ({self.reason})" if self.isa else f"none: {self.reason}",
             "calls": self.calls,
+            "tuning": self.tuning,
         }
         if self.stand_ins:
             lines["stand-ins"] = ", ".join(f"{what} by {isa}" for what, isa in self.stand_ins.items())
@@ -88,6 +91,7 @@ def info() -> Info:
         runnable=tuple(name for name in kernels if lib.tw_isa_supported(isas[name])),
         stand_ins={} if isa is None else _stand_ins(current),
         calls=CALLS,
+        tuning=text(lib.tw_tuning_status()),
     )
 
 

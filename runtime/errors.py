@@ -14,6 +14,7 @@ __all__ = [
     "ScalarError",
     "ShapeError",
     "TilewrightError",
+    "TuningError",
 ]
 
 
@@ -47,3 +48,7 @@ class OverlapError(TilewrightError, ValueError):
 
 class IsaError(TilewrightError, RuntimeError):
     """An instruction set that was not built or that this CPU lacks, or no kernel for what was asked."""
+
+
+class TuningError(TilewrightError, RuntimeError):
+    """Times of kernels that cannot be taken or kept."""

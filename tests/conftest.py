@@ -6,6 +6,7 @@ Markers: ``slow`` (minutes in all; CI runs them), ``emulation`` (needs downloade
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from difflib import unified_diff
 from pathlib import Path
@@ -14,6 +15,8 @@ import pytest
 
 from .kernels.summary import KernelSummary
 from .support import ROOT
+
+os.environ["TILEWRIGHT_TUNING"] = "off"  # tests see the tiles of every machine, and leave nothing in the user's folder
 
 GOLDEN = ROOT / "tests" / "golden"
 

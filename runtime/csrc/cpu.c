@@ -5,7 +5,7 @@
 
 #include "internal.h"
 
-static char name[64];
+static char name[64], details[64], signature[128];
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 #if defined(__x86_64__)
@@ -50,6 +50,12 @@ unsigned tw_cpu_isas(void)
 
 static void find_name(void)
 {
+    unsigned eax, ebx, ecx, edx;
+    if (__get_cpuid(1, &eax, &ebx, &ecx, &edx)) {
+        unsigned family = eax >> 8 & 15, model = (eax >> 4 & 15) | (eax >> 12 & 0xf0);
+        snprintf(details, sizeof details, ", family %u model %u stepping %u",
+                 family == 15 ? 15 + (eax >> 20 & 0xff) : family, model, eax & 15);
+    }
     unsigned words[12];
     for (unsigned i = 0; i < 3; i++) {
         unsigned *part = words + 4 * i;
@@ -87,6 +93,7 @@ static void find_name(void)
     unsigned long midr;
     __asm__("mrs %0, MIDR_EL1" : "=r"(midr));
     unsigned implementer = midr >> 24 & 0xff, part = midr >> 4 & 0xfff;
+    snprintf(details, sizeof details, ", variant %lu revision %lu", midr >> 20 & 15, midr & 15);
     static const struct {
         unsigned implementer, part;
         const char *name;
@@ -115,8 +122,20 @@ static void find_name(void)
 }
 #endif
 
+static void find(void)
+{
+    find_name();
+    snprintf(signature, sizeof signature, "%s%s", name[0] ? name : "unknown", details);
+}
+
 const char *tw_cpu_name(void)
 {
-    pthread_once(&once, find_name);
+    pthread_once(&once, find);
     return name[0] ? name : "unknown";
+}
+
+const char *tw_cpu_signature(void)
+{
+    pthread_once(&once, find);
+    return signature;
 }

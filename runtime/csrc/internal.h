@@ -26,6 +26,15 @@ extern atomic_int tw_isa_now; /* what products use; -1: refused, and tw_isa_curr
 
 /* A bit per ISA that CPU and operating system can run. */
 unsigned tw_cpu_isas(void);
+/* The CPU's name and what tells apart those that share it. */
+const char *tw_cpu_signature(void);
+
+/* ---- tuning.c: what kernels cost ---- */
+
+enum { TW_COST_STEPS = 4 }; /* values of k at which kernels are timed */
+
+/* Nanoseconds of one call of the kernel, call + k step, for k near this one: as measured on this machine, or by default. */
+tw_cost_line tw_cost_near(const tw_kernel *kernel, int64_t k);
 
 /* ---- scalar.c: the four types ---- */
 

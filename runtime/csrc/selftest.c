@@ -5,13 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "exact.h"
 #include "internal.h"
 
 enum { MOST_MN = 96, MOST_K = 24, PADDING = 3, ROOM = (MOST_MN + PADDING) * (MOST_MN + PADDING) };
-
-typedef struct complex_number {
-    double re, im;
-} complex_number;
 
 typedef struct workspace {
     double a[2 * ROOM], b[2 * ROOM], c[2 * ROOM], before[2 * ROOM]; /* as the kernel sees them: room for any type */
@@ -34,44 +31,6 @@ static int draw(workspace *bench)
 {
     bench->random = bench->random * 1664525 + 1013904223;
     return (int)(bench->random >> 24) % 9 - 4;
-}
-
-static void put(int dtype, void *matrix, int64_t index, complex_number value)
-{
-    switch (dtype) {
-    case TW_S:
-        ((float *)matrix)[index] = (float)value.re;
-        break;
-    case TW_D:
-        ((double *)matrix)[index] = value.re;
-        break;
-    case TW_C:
-        ((float *)matrix)[2 * index] = (float)value.re;
-        ((float *)matrix)[2 * index + 1] = (float)value.im;
-        break;
-    default:
-        ((double *)matrix)[2 * index] = value.re;
-        ((double *)matrix)[2 * index + 1] = value.im;
-    }
-}
-
-static complex_number get(int dtype, const void *matrix, int64_t index)
-{
-    switch (dtype) {
-    case TW_S:
-        return (complex_number){((const float *)matrix)[index], 0};
-    case TW_D:
-        return (complex_number){((const double *)matrix)[index], 0};
-    case TW_C:
-        return (complex_number){((const float *)matrix)[2 * index], ((const float *)matrix)[2 * index + 1]};
-    default:
-        return (complex_number){((const double *)matrix)[2 * index], ((const double *)matrix)[2 * index + 1]};
-    }
-}
-
-static complex_number times(complex_number x, complex_number y)
-{
-    return (complex_number){x.re * y.re - x.im * y.im, x.re * y.im + x.im * y.re};
 }
 
 /* Fill the operands with small integers of this type, unless they are. */

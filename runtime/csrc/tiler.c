@@ -1,6 +1,6 @@
-/* tiler.c - how C is cut into tiles when a plan is made: the strategies, and what a tile is thought to cost.
+/* tiler.c - how C is cut into tiles when a plan is made: the strategies.
  *
- * measured    bands of rows, or of columns, each cut on its own, so that the sum of tw_cost is least. On ISAs with masks
+ * measured    bands of rows, or of columns, each cut on its own, so that the sum of what tiles cost (tuning.c) is least. On ISAs with masks
  *             every size is there and near-equal splits come out by themselves: 13 = 7 + 6, not 12 + 1.
  * paper       IrGEMM's Algorithm 2: the guillotine cut with the least sum of (m + n) over its tiles, ties broken by the
  *             least sum of (1/m + 1/n); line 19 corrected to compare dp_v with dp_v, and an exact fit ends the search.
@@ -58,64 +58,6 @@ int tw_tiler_set(const char *name)
     }
     atomic_store(&tw_tiler_now, strategy);
     return TW_OK;
-}
-
-/* ---- What a tile costs ---- */
-
-/* Vector columns of a kernel: its name lists them where their widths differ (the zxm of 20x12_zxm__avx512); else they are
- * as many as its length fills. */
-static int columns_of(const tw_kernel *kernel, int along)
-{
-    const char *end = strstr(kernel->name, "__"), *at = end;
-    int count = 0;
-    while (at != NULL && at > kernel->name && strchr("zyxm", at[-1])) {
-        count += *--at != 'm';
-    }
-    if (count > 0 && at > kernel->name && at[-1] == '_') {
-        return count;
-    }
-    static const int8_t bytes[TW_ISAS] = {[TW_ISA_NEON] = 16, [TW_ISA_AVX2] = 32, [TW_ISA_AVX512] = 64};
-    int vector = bytes[kernel->isa] ? bytes[kernel->isa] : (int)tw_element_bytes(kernel->dtype);
-    return (int)((along * tw_element_bytes(kernel->dtype) + vector - 1) / vector);
-}
-
-/* Fitted by hand to times of s, tn and tt kernels on an EPYC with full-width AVX-512 (k = 4 to 64, operands in L1), and
- * for NEON to TSV110's two multiply-adds a cycle of four cycles' latency. Install-time tuning is to replace it. */
-tw_cost_terms tw_cost_of(const tw_kernel *kernel)
-{
-    bool turned = kernel->mode == TW_TN || kernel->mode == TW_CN;
-    int along = kernel->vector_dim == 0 ? kernel->mr : kernel->nr;
-    int across = kernel->vector_dim == 0 ? kernel->nr : kernel->mr;
-    int complex = tw_is_complex(kernel->dtype) ? 2 : 1;
-    int columns = columns_of(kernel, along);
-    float work = (float)(columns * across * complex),
-          call = 2; /* ns: the plan's loop, and the kernel's way in and out */
-    if (kernel->isa == TW_ISA_SCALAR) {
-        return (tw_cost_terms){call + 0.5f * work, 0.3f * work * (float)complex + 0.2f * (float)(along + across)};
-    }
-    if (kernel->isa == TW_ISA_NEON) {
-        float lanes = 16.0f / (float)tw_element_bytes(kernel->dtype);
-        if (turned && complex == 1) { /* dot products: vectors run along k, sums are added up at the end */
-            float products = (float)(kernel->mr * kernel->nr);
-            return (tw_cost_terms){call + 2 + 0.4f * products,
-                                   (0.2f * products + 0.2f * (float)(kernel->mr + kernel->nr)) / lanes + 0.1f};
-        }
-        float multiply = 0.2f * work, load = 0.2f * ((float)columns + (float)across / lanes), latency = 1.5f;
-        float step = multiply > load ? multiply : load;
-        return (tw_cost_terms){call + 2 + 0.3f * work, (step > latency ? step : latency) + 0.1f};
-    }
-    /* Two multiply-adds or two loads a cycle, whichever takes longer; a broadcast is a load, also as an operand. */
-    float multiply = 0.132f * work, load = 0.147f * (float)(across * complex + columns);
-    float step = (multiply > load ? multiply : load) + 0.03f;
-    float ends = 0.5f + 0.13f * (float)across + 0.03f * work + (across > 16 ? 0.9f * (float)(across - 16) : 0);
-    if (turned) {
-        step += along > 8 ? 0.025f * (float)(along * complex) : 0;
-        ends += along % 8 ? 0.15f * (float)across : 0;
-    }
-    if (kernel->vector_dim == 1) { /* C is turned as it is stored */
-        ends += 0.1f * work;
-    }
-    return (tw_cost_terms){call + ends, step};
 }
 
 /* ---- The strategies ---- */
@@ -176,7 +118,7 @@ static size_t cells(const bands *b)
     return (size_t)(least(b->high, TW_LARGEST) + 1) * (size_t)(b->wide + 1);
 }
 
-static void search(const tw_tiles *tiles, bands *b, float k)
+static void search(const tw_tiles *tiles, bands *b, int64_t k)
 {
     int tallest = least(b->high, TW_LARGEST), stride = b->wide + 1;
     for (int h = 1; h <= tallest; h++) {
@@ -186,9 +128,9 @@ static void search(const tw_tiles *tiles, bands *b, float k)
         float price[TW_LARGEST];
         for (int w = 1; w <= least(b->wide, TW_LARGEST); w++) {
             if (kernel_at(tiles, b->turned, h, w) != NULL) {
-                const tw_cost_terms *terms = b->turned ? &tiles->cost[w][h] : &tiles->cost[h][w];
+                tw_cost_line line = tw_cost_near(kernel_at(tiles, b->turned, h, w), k);
                 widths[count] = w;
-                price[count++] = terms->call + k * terms->step;
+                price[count++] = line.call + (float)k * line.step;
             }
         }
         cost[0] = 0;
@@ -265,7 +207,7 @@ static bool measured(const tw_tiles *tiles, int64_t m, int64_t n, int64_t k, res
         at += cells(&both[i]);
         both[i].height = (uint8_t *)at;
         at += both[i].high + 1;
-        search(tiles, &both[i], k < 1000000 ? (float)k : 1000000);
+        search(tiles, &both[i], k);
     }
     take(tiles, both[1].total < both[0].total ? &both[1] : &both[0], to);
     free(memory);

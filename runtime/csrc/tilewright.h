@@ -16,6 +16,7 @@
  *     TILEWRIGHT_ISA    force one instruction set: "avx512", "avx2", "neon" or "scalar". Where it cannot be used every
  *     product
  *                       fails with TW_ERROR_ISA; it is never replaced by another.
+ *     TILEWRIGHT_TUNING the folder with this machine's tuning file; "off": none is used.
  *     TILEWRIGHT_VERBOSE  1: when the process ends, say on stderr which products ran how often; 2: also each as it runs,
  *                       with its kernels. Products are slower then. Otherwise nothing is printed.
  *     TILEWRIGHT_TILER  how C is cut into tiles: see tw_tiler_set.
@@ -49,6 +50,8 @@ enum {
     TW_ERROR_MEMORY = 102, /* out of memory; nothing was computed */
     TW_ERROR_TYPE = 103,   /* no such element type */
     TW_ERROR_BATCH = 104,  /* a batch of fewer than none, or one that writes all its products to one place */
+    TW_ERROR_WRONG = 106,  /* a kernel computes a wrong product */
+    TW_ERROR_TUNING = 107, /* a tuning file is corrupt, stale or another machine's */
     TW_ERROR_TILER = 105   /* TILEWRIGHT_TILER, or what tw_tiler_set was given, is none of those there are */
 };
 
@@ -218,6 +221,28 @@ typedef struct tw_selftest_report {
  * for TW_ERROR_MEMORY. `report` may be NULL. */
 TW_API int64_t tw_selftest(tw_selftest_report *report);
 
+/* ---- Tuning: what kernels cost on this machine ----
+ *
+ * Measured by `build.py tune` or Python's tilewright.runtime.tune(), read from a file when the first plan is made. A file that
+ * is corrupt, another machine's or other kernels' is refused and what the library was built with stands in. */
+
+/* "measured: ..." or "defaults: " and why: the file, and what is wrong with it. */
+TW_API const char *tw_tuning_status(void);
+/* Where this process looks for its file, below TILEWRIGHT_TUNING or the user's data folder; "": nowhere. */
+TW_API const char *tw_tuning_path(void);
+/* This machine: its CPU and caches. */
+TW_API const char *tw_machine(void);
+/* A digest of the kernels in this library. */
+TW_API const char *tw_kernels_digest(void);
+/* Would a file of this content be used here? TW_OK, or TW_ERROR_TUNING and tw_error_message says why not. */
+TW_API int tw_tuning_check(const void *text, int64_t length);
+/* Nanoseconds that a call of this kernel is thought to take; -1: there is no such kernel. */
+TW_API double tw_kernel_cost(const char *name, int64_t k);
+/* Nanoseconds that a call of this kernel takes, its operands in L1 and beta = 0: the least of what fits into `seconds`, at
+ * least a few microseconds. m = 0 or n = 0: the largest it does. TW_ERROR_WRONG, and no time, where its product is not
+ * exactly right before and after. */
+TW_API int tw_kernel_time(const char *name, int64_t m, int64_t n, int64_t k, double seconds, double *nanoseconds);
+
 /* ---- Single kernels, for tests ---- */
 
 /* The number of kernels, and the name of one; NULL beyond the last. */
@@ -234,6 +259,9 @@ TW_API int tw_run_kernel(const char *name, int64_t m, int64_t n, int64_t k, int 
 
 /* The kernel of that name; NULL if there is none. The struct is in tw_kernel.h. */
 TW_API const struct tw_kernel *tw_find_kernel(const char *name);
+/* tw_kernel_time of a kernel that is not in the table. */
+TW_API int tw_time_kernel(const struct tw_kernel *kernel, int64_t m, int64_t n, int64_t k, double seconds,
+                          double *nanoseconds);
 
 #ifdef __cplusplus
 }

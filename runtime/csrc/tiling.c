@@ -35,14 +35,12 @@ static void add(tw_tiles *tiles, const tw_kernel *kernel)
     if (reach.most_m > TW_LARGEST || reach.most_n > TW_LARGEST) {
         return;
     }
-    tw_cost_terms cost = tw_cost_of(kernel);
     tiles->paired = tiles->paired && kernel->paired;
     for (int m = reach.least_m; m <= reach.most_m; m++) {
         for (int n = reach.least_n; n <= reach.most_n; n++) {
             const tw_kernel **place = &tiles->kernel[m][n];
             if (*place == NULL || better(kernel, *place)) {
                 *place = kernel;
-                tiles->cost[m][n] = cost;
             }
         }
     }

@@ -6,11 +6,6 @@
 
 enum { TW_LARGEST = 64 }; /* rows and columns of the largest tile used; kernels beyond it are left aside */
 
-/* A tile takes call + k step nanoseconds. */
-typedef struct tw_cost_terms {
-    float call, step;
-} tw_cost_terms;
-
 struct tw_tiles {
     bool paired;
     uint8_t most_rows, most_columns; /* of any kernel */
@@ -18,11 +13,8 @@ struct tw_tiles {
                  [TW_LARGEST + 1]; /* [m][n]: the widest tile of m rows with at most n columns; 0: none */
     uint8_t height[TW_LARGEST + 1][TW_LARGEST + 1];          /* [m][n]: rows of the band to take where m x n is left */
     const tw_kernel *kernel[TW_LARGEST + 1][TW_LARGEST + 1]; /* [m][n]: what does exactly this size */
-    tw_cost_terms cost[TW_LARGEST + 1][TW_LARGEST + 1];
 };
 
-/* What a kernel is thought to cost (tiler.c). */
-tw_cost_terms tw_cost_of(const tw_kernel *kernel);
 /* A table of kernels that are nothing but sizes, (m, n) each; NULL: they do not cover every shape, or memory is short. */
 tw_tiles *tw_tiles_of_sizes(int count, const int *sizes);
 

@@ -19,13 +19,13 @@ const char *tw_gemm_plan_path(const tw_gemm_plan *plan)
 
 static void fill(const tw_gemm_plan *plan, const tw_tile *tile, tw_gemm_tile *to)
 {
-    const tw_cost_terms *cost = &plan->tiles->cost[tile->m][tile->n];
+    tw_cost_line cost = tw_cost_near(tile->kernel, plan->form.k);
     *to = (tw_gemm_tile){tile->kernel->name,
                          tile->i,
                          tile->j,
                          tile->m,
                          tile->n,
-                         (double)cost->call + (double)cost->step * (double)plan->form.k};
+                         (double)cost.call + (double)cost.step * (double)plan->form.k};
 }
 
 int64_t tw_gemm_plan_tiles(const tw_gemm_plan *plan, int64_t most, tw_gemm_tile *tiles)

@@ -75,14 +75,18 @@ def compiled(folder: Path, program: str, *options: str) -> Path:
     (folder / "program.c").write_text(KERNEL + program)
     sources = sorted(str(path) for path in (ROOT / "runtime" / "csrc").glob("*.c"))
     include = Path(tw.info().library).resolve().parent.parent / "include"
-    command = [compiler, "-std=c11", "-DTW_VERSION=\"0\"", f"-I{ROOT / 'runtime' / 'csrc'}", f"-I{include}", *options]
-    subprocess.run([*command, *sources, str(folder / "program.c"), "-lpthread", "-o", str(folder / "program")], check=True)
+    command = [compiler, "-std=c11", '-DTW_VERSION="0"', f"-I{ROOT / 'runtime' / 'csrc'}", f"-I{include}", *options]
+    subprocess.run(
+        [*command, *sources, str(folder / "program.c"), "-lpthread", "-o", str(folder / "program")], check=True
+    )
     return folder / "program"
 
 
 def run(program: Path, isa: str = "") -> str:
     environment = {**os.environ, "TILEWRIGHT_ISA": isa}
-    return subprocess.run([program], capture_output=True, text=True, timeout=60, check=True, env=environment).stdout.strip()
+    return subprocess.run(
+        [program], capture_output=True, text=True, timeout=60, check=True, env=environment
+    ).stdout.strip()
 
 
 def test_the_self_test_misses_no_kernels_that_were_not_built_and_all_that_were(tmp_path: Path) -> None:

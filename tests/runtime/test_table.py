@@ -68,6 +68,8 @@ def table(kernels: list[dict[str, Any]]) -> str:
         *rows,
         "};",
         "const int tw_kernel_count = sizeof tw_kernels / sizeof *tw_kernels;",
+        f"const tw_cost_line tw_kernel_costs[{len(rows)}];",
+        'const char tw_kernel_digest[] = "0123456789abcdef";',
     ]
     return "\n".join(code)
 
