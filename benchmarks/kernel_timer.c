@@ -32,10 +32,10 @@ double time_kernel(const tw_kernel *kernel, const void *a, const void *b, void *
 
 #if defined(__x86_64__)
 #define REPEAT(op, r)                                                                                                  \
-    op " %%" r "0, %%" r "0, %%" r "1\n" op " %%" r "0, %%" r "0, %%" r "2\n" op " %%" r "0, %%" r "0, %%" r "3\n"      \
-    op " %%" r "0, %%" r "0, %%" r "4\n" op " %%" r "0, %%" r "0, %%" r "5\n" op " %%" r "0, %%" r "0, %%" r "6\n"      \
-    op " %%" r "0, %%" r "0, %%" r "7\n" op " %%" r "0, %%" r "0, %%" r "8\n" op " %%" r "0, %%" r "0, %%" r "9\n"      \
-    op " %%" r "0, %%" r "0, %%" r "10\n" op " %%" r "0, %%" r "0, %%" r "11\n" op " %%" r "0, %%" r "0, %%" r "12\n"
+    op " %%" r "0, %%" r "0, %%" r "1\n" op " %%" r "0, %%" r "0, %%" r "2\n" op " %%" r "0, %%" r "0, %%" r "3\n" op  \
+       " %%" r "0, %%" r "0, %%" r "4\n" op " %%" r "0, %%" r "0, %%" r "5\n" op " %%" r "0, %%" r "0, %%" r "6\n" op  \
+       " %%" r "0, %%" r "0, %%" r "7\n" op " %%" r "0, %%" r "0, %%" r "8\n" op " %%" r "0, %%" r "0, %%" r "9\n" op  \
+       " %%" r "0, %%" r "0, %%" r "10\n" op " %%" r "0, %%" r "0, %%" r "11\n" op " %%" r "0, %%" r "0, %%" r "12\n"
 
 /* Least nanoseconds for one multiply-add on registers alone: 12 independent sums. `wide` chooses 512 bits. */
 double time_multiply_add(int wide, int turns, int rounds)
@@ -45,9 +45,11 @@ double time_multiply_add(int wide, int turns, int rounds)
         long count = turns;
         double start = now();
         if (wide)
-            __asm__ volatile("1:\n" REPEAT("vfmadd231ps", "zmm") "sub $1, %0\njnz 1b\nvzeroupper\n" : "+r"(count)::"cc");
+            __asm__ volatile("1:\n" REPEAT("vfmadd231ps", "zmm") "sub $1, %0\njnz 1b\nvzeroupper\n"
+                             : "+r"(count)::"cc");
         else
-            __asm__ volatile("1:\n" REPEAT("vfmadd231ps", "ymm") "sub $1, %0\njnz 1b\nvzeroupper\n" : "+r"(count)::"cc");
+            __asm__ volatile("1:\n" REPEAT("vfmadd231ps", "ymm") "sub $1, %0\njnz 1b\nvzeroupper\n"
+                             : "+r"(count)::"cc");
         double passed = now() - start;
         if (passed < best)
             best = passed;

@@ -15,8 +15,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from generator.compile import write_atomically
 from generator.cost import COST_FOLDER, once_of
+from generator.files import write_atomically
 from generator.generate import select
 from generator.kernel import Kernel
 

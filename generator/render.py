@@ -121,7 +121,7 @@ def _about(kernel: Kernel) -> list[str]:
         "",
         f"spec      generator/specs/{isa.name}.yaml: {kernel.dtype.letter} {tile.mode.name}"
         f"          template  templates/{isa.template}",
-        f"inputs    sha256:{kernel.spec_hash}          regenerate  python3 build.py generate --only {kernel.name}",
+        f"inputs    sha256:{kernel.spec_hash}          see it alone  python3 build.py show {kernel.name}",
         f"vectors   {_map(isa, program.vectors.purposes)}",
         f"general   {_map(isa, program.general.purposes)}",
         f"a turn    {tile.unroll} k: {per_turn}",

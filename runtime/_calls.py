@@ -8,11 +8,14 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _quick, product
 
-__all__ = ["CALLS", "gemm"]
+if TYPE_CHECKING:
+    from ._fast import Bound
+
+__all__ = ["BOUND", "CALLS", "gemm"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -46,3 +49,8 @@ def _choose(function: F, quick: F) -> tuple[F, str]:
 
 
 gemm, CALLS = _choose(product.gemm, _quick.gemm)
+
+BOUND: type[Bound] | None = None
+"""What makes a C function and its argument a callable; None where calls go through cffi."""
+if CALLS == "extension":
+    from ._fast import Bound as BOUND

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._library import ffi, lib
-from .errors import DtypeError, LayoutError, OverlapError, ShapeError
+from .errors import DtypeError, LayoutError, OverlapError, ShapeError, shown
 
 __all__ = [
     "KINDS",
@@ -87,30 +87,31 @@ def matrix(value: object, name: str, *, write: bool = False) -> Array:
     >>> matrix(memoryview(array("d", [1.0, 2.0])).cast("B").cast("d", (1, 2)), "a")
     array([[1., 2.]])
     """
-    if isinstance(value, np.ma.MaskedArray):
+    own = type(value)  # isinstance would ask the object too, whose __class__ may raise
+    if issubclass(own, np.ma.MaskedArray):
         raise DtypeError(
             f"gemm: {name} is a masked array, and a product has no mask; pass {name}.filled(0) or {name}.data."
         )
     try:
-        if isinstance(value, np.ndarray | np.generic):
+        if issubclass(own, np.ndarray | np.generic):
             return np.asarray(value)
         try:
             return np.asarray(memoryview(value))  # type: ignore[arg-type]
         except TypeError:
             pass
-        if any(hasattr(type(value), way) for way in ("__array__", "__array_interface__", "__array_struct__")):
+        if any(hasattr(own, way) for way in ("__array__", "__array_interface__", "__array_struct__")):
             array = np.asarray(value)
             # Two views of one memory share it; two copies do not.
             if write and array.size and not np.may_share_memory(array, np.asarray(value)):
                 raise LayoutError(f"gemm: {name} ({_type(value)}) gives only a copy of itself; pass a numpy array.")
             return array
-        if hasattr(type(value), "__dlpack__"):
+        if hasattr(own, "__dlpack__"):
             return np.from_dlpack(value)  # type: ignore[arg-type]
     except LayoutError:
         raise
     except Exception as error:
         raise DtypeError(
-            f"gemm: {name} ({_type(value)}) cannot be seen as an array ({error}); pass a numpy array of {_TYPES}."
+            f"gemm: {name} ({_type(value)}) cannot be seen as an array ({shown(error, str)}); pass a numpy array of {_TYPES}."
         ) from error
     raise DtypeError(
         f"gemm: {name} is of type {_type(value)}; pass an array of {_TYPES}, for example "
@@ -133,8 +134,8 @@ def kind_of(array: Array, name: str) -> Kind:
     kind = KINDS.get(array.dtype)
     if kind is not None:
         return kind
-    native = array.dtype.newbyteorder("=")
-    if native in KINDS:
+    native = array.dtype.newbyteorder("=") if array.dtype.kind in "fc" else None  # not every type has one
+    if native is not None and native in KINDS:
         raise DtypeError(
             f"gemm: {name} is {native.name} in non-native byte order ({array.dtype.str}); "
             f"pass {name}.astype({name}.dtype.newbyteorder('='))."
@@ -240,9 +241,26 @@ def _overlaps_itself(array: Array) -> bool:
         return True
     if long >= short * (count - 1) + size:
         return False  # each line ends before the next begins
-    # Interleaved. Elements i lines and j places apart are |i long - j short| bytes apart; for each i only the nearest j
-    # matter.
-    offsets = np.arange(1, lines, dtype=np.int64) * long
-    below = np.minimum(offsets // short, count - 1)
-    above = np.minimum(below + 1, count - 1)
-    return bool(np.any(np.abs(offsets - below * short) < size) or np.any(np.abs(offsets - above * short) < size))
+    # Interleaved. Elements i lines and j places apart are |i long - j short| bytes apart; too near for some j where
+    # i long + size - 1, modulo short, is below 2 size - 1. How many such i are there, besides i = 0?
+    most = min(lines - 1, (short * (count - 1) + size - 1) // long)
+    near = _floors(most + 1, short, long, size - 1) - _floors(most + 1, short, long, -size)
+    return near > 1
+
+
+def _floors(n: int, m: int, a: int, b: int) -> int:
+    """Return the sum of (a i + b) // m over i from 0 to n - 1, in as many steps as Euclid takes for a and m.
+
+    Examples
+    --------
+    >>> _floors(5, 3, 2, -1) == sum((2 * i - 1) // 3 for i in range(5))
+    True
+    """
+    total = 0
+    while True:
+        total += n * (n - 1) // 2 * (a // m) + n * (b // m)
+        a, b = a % m, b % m
+        top = a * n + b
+        if top < m:
+            return total
+        n, b, m, a = top // m, top % m, a, m  # the points below the line, counted along the other axis

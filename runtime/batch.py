@@ -9,9 +9,9 @@ import numpy as np
 
 from ._library import ffi, lib, raise_for
 from .arrays import Array, Kind, check_out, kind_of, matrix, seen
-from .errors import ArgumentError, DtypeError, OverlapError, ShapeError
+from .errors import ArgumentError, DtypeError, OverlapError, ShapeError, shown
 from .plan import make_plan, pointer_to
-from .product import CONJUGATE, FLIPPED, OPERATIONS, kernels_conjugate
+from .product import CONJUGATE, FLIPPED, OPERATIONS, is_operation, kernels_conjugate
 
 __all__ = ["gemm_batch"]
 
@@ -60,9 +60,9 @@ def gemm_batch(
     True
     """
     for name, trans in (("trans_a", trans_a), ("trans_b", trans_b)):
-        if not isinstance(trans, str) or trans not in OPERATIONS:
+        if not is_operation(trans):
             raise ArgumentError(
-                f"gemm_batch: {name} is {trans!r}; it must be 'N', 'T' (transpose) or 'C' (conjugate transpose)."
+                f"gemm_batch: {name} is {shown(trans)}; it must be 'N', 'T' (transpose) or 'C' (conjugate transpose)."
             )
     x, y = matrix(a, "a"), matrix(b, "b")
     kind = kind_of(x, "a")
@@ -85,7 +85,7 @@ def gemm_batch(
     if out is None:
         if beta != 0:
             raise ArgumentError(
-                f"gemm_batch: beta is {beta!r} but there is no out for it to multiply; pass out, or leave beta at 0."
+                f"gemm_batch: beta is {shown(beta)} but there is no out for it to multiply; pass out, or leave beta at 0."
             )
         target = np.empty((*lead, m, n), x.dtype)
     else:
@@ -226,6 +226,8 @@ def _overlaps_itself(array: Array) -> bool:
     dimensions = sorted((abs(s), n) for s, n in zip(array.strides, array.shape, strict=True) if n > 1)
     if array.size == 0 or all(stride >= reach for stride, n in _reaches(dimensions, reach)):
         return False
+    if array.size * reach > sum(stride * (n - 1) for stride, n in dimensions) + reach:
+        return True  # more than there is room for
     at = np.zeros(1, np.int64)
     for stride, n in dimensions:  # interleaved, or not: compare every address
         at = (at[:, np.newaxis] + np.arange(n, dtype=np.int64) * stride).reshape(-1)

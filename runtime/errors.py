@@ -5,6 +5,8 @@ Each derives from the built-in exception that a caller who knows nothing of tile
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 __all__ = [
     "ArgumentError",
     "DtypeError",
@@ -52,3 +54,17 @@ class IsaError(TilewrightError, RuntimeError):
 
 class TuningError(TilewrightError, RuntimeError):
     """Times of kernels that cannot be taken or kept."""
+
+
+def shown(value: object, how: Callable[[object], str] = repr) -> str:
+    """Return a value's repr for a message, whatever its own does.
+
+    Examples
+    --------
+    >>> shown("N")
+    "'N'"
+    """
+    try:
+        return how(value)
+    except Exception:
+        return f"<{type(value).__name__} that cannot be shown>"

@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from ._calls import BOUND
 from ._library import ffi, lib, raise_for
 from .arrays import KINDS, Array, Kind, check_out
-from .errors import ArgumentError, DtypeError, LayoutError, ShapeError
-from .product import OPERATIONS, scalar_of
+from .errors import ArgumentError, DtypeError, LayoutError, ShapeError, shown
+from .product import OPERATIONS, is_operation, scalar_of
 
 __all__ = ["Plan", "gemm_plan", "make_plan", "pointer_to"]
 
 _LONGEST = 2**63 - 1
+_RUN = int(ffi.cast("intptr_t", ffi.addressof(lib, "tw_gemm_bound_run")))
 
 
 def gemm_plan(
@@ -75,19 +77,19 @@ class Plan:
         lda: int | None, ldb: int | None, ldc: int | None,
     ) -> None:  # fmt: skip
         for name, size in (("m", m), ("n", n), ("k", k)):
-            if not isinstance(size, int | np.integer) or not 0 <= size <= _LONGEST:
-                raise ArgumentError(f"gemm_plan: {name} is {size!r}; it must be an integer, 0 or more.")
+            if not issubclass(type(size), int | np.integer) or not 0 <= size <= _LONGEST:
+                raise ArgumentError(f"gemm_plan: {name} is {shown(size)}; it must be an integer, 0 or more.")
         for name, trans in (("trans_a", trans_a), ("trans_b", trans_b)):
-            if not isinstance(trans, str) or trans not in OPERATIONS:
+            if not is_operation(trans):
                 raise ArgumentError(
-                    f"gemm_plan: {name} is {trans!r}; it must be 'N', 'T' (transpose) or 'C' (conjugate transpose)."
+                    f"gemm_plan: {name} is {shown(trans)}; it must be 'N', 'T' (transpose) or 'C' (conjugate transpose)."
                 )
         try:
             self.dtype = np.dtype(dtype)
             self._kind = KINDS[self.dtype]
-        except (TypeError, KeyError):
+        except Exception:
             raise DtypeError(
-                f"gemm_plan: dtype is {dtype!r}; it must be float32, float64, complex64 or complex128."
+                f"gemm_plan: dtype is {shown(dtype)}; it must be float32, float64, complex64 or complex128."
             ) from None
         self.m, self.n, self.k, self.trans_a, self.trans_b = m, n, k, trans_a, trans_b
         self._a = _Operand("a", (m, k) if trans_a == "N" else (k, m), lda, self._kind)
@@ -109,7 +111,7 @@ class Plan:
         if out is None:
             if beta != 0:
                 raise ArgumentError(
-                    f"plan: beta is {beta!r} but there is no out for it to multiply; pass out, or leave beta at 0."
+                    f"plan: beta is {shown(beta)} but there is no out for it to multiply; pass out, or leave beta at 0."
                 )
             out = self._c.new()
         status = lib.tw_gemm_plan_execute(self.handle, *self._seen(a, b, out, alpha, beta))
@@ -120,13 +122,20 @@ class Plan:
     def bind(self, a: Any, b: Any, out: Any, *, alpha: complex = 1, beta: complex = 0) -> Callable[[], int]:
         """Return a function without arguments that computes ``out = alpha * op(a) @ op(b) + beta * out``.
 
+        It is a `_fast.Bound` where the extension was built, else a `functools.partial` over cffi, which takes longer.
         It returns 0, keeps the arrays alive and reads what they hold when it is called; arrays and scalars are checked
         here, once. Raises what calling the plan raises.
         """
         one, x, y, zero, z = self._seen(a, b, out, alpha, beta)
         bound = ffi.new("tw_gemm_bound *", {"plan": self.handle, "alpha": one, "a": x, "b": y, "beta": zero, "c": z})
+        keep = self, a, b, out, one, x, y, zero, z, bound  # C holds pointers, which keep nothing alive
+        if BOUND is not None:
+            large = (
+                float(self.m) * float(self.n) * float(self.k) > 64.0**3
+            )  # then Python's lock is released, as by gemm
+            return BOUND(_RUN, int(ffi.cast("intptr_t", bound)), keep, 0, raise_for, large)
         run = partial(lib.tw_gemm_bound_run, bound)
-        run.__dict__["keeps"] = self, a, b, out, one, x, y, zero, z  # C holds pointers, which keep nothing alive
+        run.__dict__["keeps"] = keep
         return run
 
     def __repr__(self) -> str:
@@ -148,9 +157,9 @@ class _Operand:
         letter = {"a": "a", "b": "b", "out": "c"}[name]
         if ld is None:
             ld = shape[1] or 1
-        elif not isinstance(ld, int | np.integer) or not max(1, shape[1]) <= ld <= _LONGEST // kind.size:
+        elif not issubclass(type(ld), int | np.integer) or not max(1, shape[1]) <= ld <= _LONGEST // kind.size:
             raise ArgumentError(
-                f"gemm_plan: ld{letter} is {ld!r} but a row of {name} has {shape[1]} elements; ld{letter} must be an "
+                f"gemm_plan: ld{letter} is {shown(ld)} but a row of {name} has {shape[1]} elements; ld{letter} must be an "
                 f"integer of at least {max(1, shape[1])}."
             )
         self.name, self.shape, self.ld, self.elements = name, shape, ld, kind.elements
@@ -181,7 +190,7 @@ class _Operand:
         return ffi.from_buffer(self.elements, x if x.flags.c_contiguous else x[:1])
 
     def _refuse(self, x: Any) -> None:
-        if not isinstance(x, np.ndarray):
+        if not issubclass(type(x), np.ndarray):
             raise DtypeError(f"plan: {self.name} is of type {type(x).__name__}; it must be a numpy array.")
         if x.dtype != self.dtype:
             raise DtypeError(f"plan: {self.name} has dtype {x.dtype} but the plan was made for {self.dtype}.")

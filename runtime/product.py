@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from numbers import Complex, Real
 from typing import Any
 
@@ -9,9 +10,9 @@ import numpy as np
 
 from ._library import ffi, lib, raise_for
 from .arrays import Array, Kind, check_out, check_two_dimensions, kind_of, matrix, operand, seen
-from .errors import ArgumentError, DtypeError, ScalarError, ShapeError
+from .errors import ArgumentError, DtypeError, ScalarError, ShapeError, shown
 
-__all__ = ["CONJUGATE", "FLIPPED", "OPERATIONS", "gemm", "kernels_conjugate", "scalar_of"]
+__all__ = ["CONJUGATE", "FLIPPED", "OPERATIONS", "gemm", "is_operation", "kernels_conjugate", "scalar_of"]
 
 # What to ask of C for an operand stored the way `out` is, and stored the other way, where its memory holds the
 # transpose.
@@ -32,7 +33,8 @@ def gemm(
         float32, float64, complex64 or complex128, as a numpy array or anything with the buffer protocol, ``__array__``
         or ``__dlpack__``. Rows or columns whose elements are adjacent and that do not overlap, such as transposed views
         and slices of either, are used in place; arrays of any other strides, or not aligned to their element, are
-        copied once.
+        copied once. So is, by neon and scalar, a complex operand with "C" that is stored the other way than `out`, one
+        by rows and one by columns: their kernels conjugate only what they transpose.
     b : array (k, n), or (n, k) when `trans_b` is "T" or "C"
         Same dtype as `a`.
     out : array (m, n), optional
@@ -41,6 +43,7 @@ def gemm(
         `b`.
     alpha, beta : number
         Complex only for complex arrays. With ``alpha=0`` `a` and `b` are not read. `beta` other than 0 needs `out`.
+        One beyond the range of the arrays' type is infinite, as 1e300 is for float32.
     trans_a, trans_b : "N", "T" or "C"
         op: the array itself, its transpose, its conjugate transpose (for real arrays the same as "T").
 
@@ -83,7 +86,7 @@ def gemm(
     if x.ndim != 2 or y.ndim != 2:
         check_two_dimensions(x, "a")
         check_two_dimensions(y, "b")
-    if not (isinstance(trans_a, str) and trans_a in OPERATIONS and isinstance(trans_b, str) and trans_b in OPERATIONS):
+    if not (is_operation(trans_a) and is_operation(trans_b)):
         _refuse_trans(trans_a, trans_b)
     m, k = x.shape if trans_a == "N" else x.shape[::-1]
     k_of_b, n = y.shape if trans_b == "N" else y.shape[::-1]
@@ -95,7 +98,7 @@ def gemm(
     if out is None:
         if beta != 0:
             raise ArgumentError(
-                f"gemm: beta is {beta!r} but there is no out for it to multiply; pass out, or leave beta at 0."
+                f"gemm: beta is {shown(beta)} but there is no out for it to multiply; pass out, or leave beta at 0."
             )
         target = np.empty((m, n), x.dtype)
     else:
@@ -141,6 +144,11 @@ def gemm(
     return target if out is None else out
 
 
+def is_operation(trans: object) -> bool:
+    """Tell whether it is "N", "T" or "C"; the object is not asked for its class, which may raise."""
+    return issubclass(type(trans), str) and trans in OPERATIONS
+
+
 def _arrange(x: Array, trans: str, kind: Kind, row_major: bool) -> tuple[int, int, Any]:
     """Return operation, leading dimension and pointer of `x` for C, where `out` is stored as `row_major` says."""
     x_row_major, ld, pointer = operand(x, kind)
@@ -151,13 +159,13 @@ def scalar_of(value: complex, name: str, kind: Kind) -> Any:
     """Return alpha or beta as C takes it: a float, or for complex types two reals."""
     if kind.pair is None and type(value) in (int, float):
         return _convert(float, value, name)
-    if not isinstance(value, Complex):
-        hint = f" of shape {value.shape}; pass {name}.item()" if isinstance(value, np.ndarray) else ""
+    if not issubclass(type(value), Complex):
+        hint = f" of shape {value.shape}; pass {name}.item()" if issubclass(type(value), np.ndarray) else ""
         raise ScalarError(f"gemm: {name} is of type {type(value).__name__}{hint}; it must be a number.")
     if kind.pair is None:
-        if not isinstance(value, Real):
+        if not issubclass(type(value), Real):
             raise ScalarError(
-                f"gemm: {name} is complex ({value!r}) but the arrays are real; pass {name}.real, or complex arrays."
+                f"gemm: {name} is complex ({shown(value)}) but the arrays are real; pass {name}.real, or complex arrays."
             )
         return _convert(float, value, name)
     number = _convert(complex, value, name)
@@ -166,9 +174,13 @@ def scalar_of(value: complex, name: str, kind: Kind) -> Any:
 
 def _convert(to: Any, value: Any, name: str) -> Any:
     try:
-        return to(value)
+        try:
+            return to(value)
+        except OverflowError:
+            return to(inf if value > 0 else -inf)  # as for float32 what only a double can hold
     except Exception as error:
-        raise ScalarError(f"gemm: {name} ({type(value).__name__}) is not usable as a number: {error}.") from error
+        why = shown(error, str)
+        raise ScalarError(f"gemm: {name} ({type(value).__name__}) is not usable as a number: {why}.") from error
 
 
 def kernels_conjugate(kind: Kind, op_a: int, op_b: int, row_major: bool) -> bool:
@@ -185,10 +197,10 @@ def _refuse_dtype(x: Array, other: Array, name: str) -> None:
 
 
 def _refuse_trans(trans_a: object, trans_b: object) -> None:
-    name, value = (
-        ("trans_a", trans_a) if not (isinstance(trans_a, str) and trans_a in OPERATIONS) else ("trans_b", trans_b)
+    name, value = ("trans_b", trans_b) if is_operation(trans_a) else ("trans_a", trans_a)
+    raise ArgumentError(
+        f"gemm: {name} is {shown(value)}; it must be 'N', 'T' (transpose) or 'C' (conjugate transpose)."
     )
-    raise ArgumentError(f"gemm: {name} is {value!r}; it must be 'N', 'T' (transpose) or 'C' (conjugate transpose).")
 
 
 def _refuse_shapes(x: Array, y: Array, trans_a: str, trans_b: str) -> None:

@@ -56,7 +56,7 @@ static void find_name(void)
         snprintf(details, sizeof details, ", family %u model %u stepping %u",
                  family == 15 ? 15 + (eax >> 20 & 0xff) : family, model, eax & 15);
     }
-    unsigned words[12];
+    unsigned words[13] = {0}; /* twelve, and an end */
     for (unsigned i = 0; i < 3; i++) {
         unsigned *part = words + 4 * i;
         if (!__get_cpuid(0x80000002 + i, part, part + 1, part + 2, part + 3)) {

@@ -180,11 +180,17 @@ static __attribute__((noinline)) int other(const tw_key *key, const tw_scalar *a
                                            const tw_scalar *beta, void *c, bool plain)
 {
     const tw_gemm_plan *plan;
-    if (key->variant < 0 && tw_isa_current() < 0) {
-        return TW_ERROR_ISA;
-    }
-    if (key->variant < 0 && tw_tiler_current() == NULL) {
-        return TW_ERROR_TILER;
+    tw_key chosen = *key;
+    if (key->variant < 0) { /* refused; or not chosen yet, in another library's constructor */
+        int isa = tw_isa_current();
+        if (isa < 0) {
+            return TW_ERROR_ISA;
+        }
+        if (tw_tiler_current() == NULL) {
+            return TW_ERROR_TILER;
+        }
+        chosen.variant = tw_variant(key->variant & 0xff, isa, atomic_load(&tw_tiler_now));
+        key = &chosen;
     }
     if (tw_cache_find(key, &plan) != TW_OK || plan == NULL) {
         return tw_plan_run_once(key, alpha, a, b, beta, c);

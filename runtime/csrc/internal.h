@@ -11,7 +11,7 @@
 #include "tilewright.h"
 #include "tw_kernel.h"
 
-enum { TW_ISAS = TW_ISA_AVX512 + 1, TW_DTYPES = TW_Z + 1, TW_MODES = TW_TC + 1 };
+enum { TW_ISAS = TW_ISA_COUNT, TW_DTYPES = TW_DTYPE_COUNT, TW_MODES = TW_MODE_COUNT };
 
 /* ---- error.c ---- */
 
@@ -40,13 +40,12 @@ tw_cost_line tw_cost_near(const tw_kernel *kernel, int64_t k);
 
 static inline int64_t tw_element_bytes(int dtype)
 {
-    static const int8_t bytes[] = {[TW_S] = 4, [TW_D] = 8, [TW_C] = 8, [TW_Z] = 16};
-    return bytes[dtype];
+    return tw_dtype_bytes[dtype];
 }
 
 static inline bool tw_is_complex(int dtype)
 {
-    return dtype >= TW_C;
+    return tw_dtype_reals[dtype] == 2;
 }
 
 /* Is the scalar (real part, and imaginary part 0)? NaN is no number, -0 is 0. */
@@ -167,6 +166,16 @@ static inline void tw_run_command(const tw_command *command, const void *a, cons
 }
 
 /* ---- kernels.c ---- */
+
+static inline bool tw_mode_transposes_a(int mode)
+{
+    return mode == TW_TN || mode == TW_TT || mode == TW_CN || mode == TW_TC;
+}
+
+static inline bool tw_mode_transposes_b(int mode)
+{
+    return mode == TW_NT || mode == TW_TT || mode == TW_NC || mode == TW_TC;
+}
 
 /* Can this kernel, on its own mode, conjugate these operands? */
 bool tw_kernel_conjugates(const tw_kernel *kernel, bool conj_a, bool conj_b);

@@ -1,20 +1,14 @@
 /* isa.c - which ISA products use: the best that was built and can run here, or the one that was asked for. */
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "internal.h"
 
-static const char *const names[TW_ISAS] = {
-    [TW_ISA_SCALAR] = "scalar",
-    [TW_ISA_NEON] = "neon",
-    [TW_ISA_AVX2] = "avx2",
-    [TW_ISA_AVX512] = "avx512",
-};
-
 enum { BEST, ENVIRONMENT, CALL };
 
-atomic_int tw_isa_now = -1; /* -1 also in another library's constructor: not chosen yet */
+atomic_int tw_isa_now = -1; /* -1 also before the first call of tw_isa_current: not chosen yet */
 static atomic_int reason = BEST;
 
 int tw_isa_count(void)
@@ -24,7 +18,7 @@ int tw_isa_count(void)
 
 const char *tw_isa_name(int isa)
 {
-    return isa >= 0 && isa < TW_ISAS ? names[isa] : NULL;
+    return isa >= 0 && isa < TW_ISAS ? tw_isa_names[isa] : NULL;
 }
 
 int tw_isa_kernels(int isa)
@@ -61,7 +55,7 @@ static const char *list(char *text, size_t size, bool supported)
     text[0] = '\0';
     for (int isa = TW_ISAS - 1; isa >= 0; isa--) {
         if (tw_isa_kernels(isa) && (!supported || tw_isa_supported(isa)) && length < size) {
-            length += (size_t)snprintf(text + length, size - length, "%s%s", length ? ", " : "", names[isa]);
+            length += (size_t)snprintf(text + length, size - length, "%s%s", length ? ", " : "", tw_isa_names[isa]);
         }
     }
     if (length == 0) {
@@ -83,7 +77,7 @@ static int find(const char *name, const char *asked_by)
         return best;
     }
     int isa = TW_ISAS - 1;
-    while (isa >= 0 && strcmp(name, names[isa]) != 0) {
+    while (isa >= 0 && strcmp(name, tw_isa_names[isa]) != 0) {
         isa--;
     }
     const char *wrong = isa < 0 || !tw_isa_kernels(isa) ? "not built"
@@ -98,9 +92,9 @@ static int find(const char *name, const char *asked_by)
 }
 
 static char wish[64]; /* TILEWRIGHT_ISA at load */
+static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-/* At load, so that the first product does not pay and later changes of the environment do not matter. */
-__attribute__((constructor)) static void choose(void)
+static void choose(void)
 {
     const char *value = getenv("TILEWRIGHT_ISA");
     snprintf(wish, sizeof wish, "%s", value ? value : "");
@@ -109,20 +103,30 @@ __attribute__((constructor)) static void choose(void)
     atomic_store(&tw_isa_now, isa);
 }
 
+/* At load, so that the first product does not pay and later changes of the environment do not matter; or before, where
+ * another library's constructor calls. */
+__attribute__((constructor)) static void load(void)
+{
+    pthread_once(&once, choose);
+}
+
 int tw_isa_current(void)
 {
+    load();
     int isa = atomic_load_explicit(&tw_isa_now, memory_order_relaxed);
     return isa >= 0 ? isa : find(wish, "TILEWRIGHT_ISA"); /* again, to note the reason for this thread */
 }
 
 const char *tw_isa_reason(void)
 {
+    load();
     static const char *const reasons[] = {"best of those built", "TILEWRIGHT_ISA", "tw_isa_set"};
     return reasons[atomic_load(&reason)];
 }
 
 int tw_isa_set(const char *name)
 {
+    load(); /* or it would undo this */
     int isa = find(name, "tw_isa_set");
     if (isa < 0) {
         return TW_ERROR_ISA;

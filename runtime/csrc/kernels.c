@@ -15,7 +15,7 @@ const char *tw_kernel_name(int index)
 
 const struct tw_kernel *tw_find_kernel(const char *name)
 {
-    for (int i = 0; i < tw_kernel_count; i++) {
+    for (int i = 0; i < tw_kernel_count && name != NULL; i++) {
         if (strcmp(tw_kernels[i].name, name) == 0) {
             return &tw_kernels[i];
         }
@@ -39,8 +39,8 @@ void tw_run_alone(const tw_kernel *kernel, int64_t m, int64_t n, int64_t k, bool
     tw_form form = {
         .dtype = kernel->dtype,
         .mode = mode,
-        .trans_a = mode == TW_TN || mode == TW_TT || mode == TW_CN || mode == TW_TC,
-        .trans_b = mode == TW_NT || mode == TW_TT || mode == TW_NC || mode == TW_TC,
+        .trans_a = tw_mode_transposes_a(mode),
+        .trans_b = tw_mode_transposes_b(mode),
         .conj_a = conj_a,
         .conj_b = conj_b,
         .m = m,
@@ -58,10 +58,40 @@ void tw_run_alone(const tw_kernel *kernel, int64_t m, int64_t n, int64_t k, bool
     tw_run_command(&command, a, b, c, &args);
 }
 
+/* A status. */
+static int check_pointers(const tw_kernel *kernel, const void *alpha, const void *a, const void *b, const void *beta,
+                          const void *c, int64_t k)
+{
+    if (alpha == NULL || beta == NULL) {
+        return tw_fail(alpha ? TW_ARGUMENT_BETA : TW_ARGUMENT_ALPHA,
+                       "tw_run_kernel: %s is NULL; it must point at one number.", alpha ? "beta" : "alpha");
+    }
+    tw_scalar scale = tw_scalar_at(kernel->dtype, alpha);
+    bool unread = k == 0 || tw_scalar_is(kernel->dtype, &scale, 0);
+    if (c != NULL && (unread || (a != NULL && b != NULL))) {
+        return TW_OK;
+    }
+    int null = c == NULL ? TW_ARGUMENT_C : a == NULL ? TW_ARGUMENT_A : TW_ARGUMENT_B;
+    const char *name = c == NULL ? "c" : a == NULL ? "a" : "b";
+    return tw_fail(null, "tw_run_kernel: %s is NULL but would be used.", name);
+}
+
+static int check_ld(int argument, const char *name, int64_t ld, int64_t length)
+{
+    long long least = length > 1 ? length : 1, most = INT64_MAX / 16;
+    if (ld >= least && ld <= most) {
+        return TW_OK;
+    }
+    return tw_fail(argument, "tw_run_kernel: %s is %lld; it must be %lld to %lld.", name, (long long)ld, least, most);
+}
+
 int tw_run_kernel(const char *name, int64_t m, int64_t n, int64_t k, int conj_a, int conj_b, const void *alpha,
                   const void *a, int64_t lda, const void *b, int64_t ldb, const void *beta, void *c, int64_t ldc)
 {
     const tw_kernel *kernel = tw_find_kernel(name);
+    if (name == NULL) {
+        return tw_fail(TW_ERROR_KERNEL, "tw_run_kernel: name is NULL.");
+    }
     if (kernel == NULL) {
         return tw_fail(TW_ERROR_KERNEL, "tw_run_kernel: no kernel is called %.80s.", name);
     }
@@ -82,6 +112,12 @@ int tw_run_kernel(const char *name, int64_t m, int64_t n, int64_t k, int conj_a,
                        : conj_b         ? "B alone"
                                         : "neither");
     }
-    tw_run_alone(kernel, m, n, k, conj_a, conj_b, alpha, a, lda, b, ldb, beta, c, ldc);
-    return TW_OK;
+    int mode = kernel->mode, status = check_pointers(kernel, alpha, a, b, beta, c, k);
+    status = status ? status : check_ld(TW_ARGUMENT_LDA, "lda", lda, tw_mode_transposes_a(mode) ? k : m);
+    status = status ? status : check_ld(TW_ARGUMENT_LDB, "ldb", ldb, tw_mode_transposes_b(mode) ? n : k);
+    status = status ? status : check_ld(TW_ARGUMENT_LDC, "ldc", ldc, m);
+    if (status == TW_OK) {
+        tw_run_alone(kernel, m, n, k, conj_a, conj_b, alpha, a ? a : c, lda, b ? b : c, ldb, beta, c, ldc);
+    }
+    return status;
 }

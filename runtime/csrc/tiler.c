@@ -6,6 +6,7 @@
  *             least sum of (1/m + 1/n); line 19 corrected to compare dp_v with dp_v, and an exact fit ends the search.
  * greedy      the walk of tiling.c: what most work per element loaded first, then what is left.
  * rebalance   autoGEMM's idea: as many bands and tiles as greedy needs, but as near to equal as kernels allow. */
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -30,15 +31,24 @@ static int find(const char *name)
     return -1;
 }
 
-__attribute__((constructor)) static void choose(void)
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void choose(void)
 {
     const char *value = getenv("TILEWRIGHT_TILER");
     snprintf(wish, sizeof wish, "%s", value ? value : "");
     atomic_store(&tw_tiler_now, wish[0] ? find(wish) : MEASURED);
 }
 
+/* As isa.c does. */
+__attribute__((constructor)) static void load(void)
+{
+    pthread_once(&once, choose);
+}
+
 const char *tw_tiler_current(void)
 {
+    load();
     int now = atomic_load_explicit(&tw_tiler_now, memory_order_relaxed);
     if (now < 0) {
         tw_fail(TW_ERROR_TILER,
@@ -49,6 +59,7 @@ const char *tw_tiler_current(void)
 
 int tw_tiler_set(const char *name)
 {
+    load();
     int strategy = name == NULL || name[0] == '\0' ? MEASURED : find(name);
     if (strategy < 0) {
         return tw_fail(TW_ERROR_TILER,

@@ -3,7 +3,7 @@
  *   C[2x2] = alpha * A[kxm]^H * B[kxn] + beta * C        column-major, any lda, ldb, ldc
  *
  * spec      generator/specs/scalar.yaml: c cn          template  templates/scalar/gemm.c.j2
- * inputs    sha256:652aa7f6acb5122a          regenerate  python3 build.py generate --only gemm_c_cn_2x2__scalar
+ * inputs    sha256:652aa7f6acb5122a          see it alone  python3 build.py show gemm_c_cn_2x2__scalar
  * vectors   C v0-v7   A v8-v11   B v12-v15
  * general   k x0   lda x1   ldb x2   lines of a x3   lines of b x4
  * a turn    1 k: 8 load, 4 int, 16 fma, 1 branch

@@ -3,7 +3,7 @@
  *   C[4x3] = alpha * A[mxk] * B[nxk]^T + beta * C        column-major, any lda, ldb, ldc, m from 1 to 4
  *
  * spec      generator/specs/avx2.yaml: c nt          template  templates/asm/gemm.c.j2
- * inputs    sha256:6518815702e9dd52          regenerate  python3 build.py generate --only gemm_c_nt_4x3_ym__avx2
+ * inputs    sha256:6518815702e9dd52          see it alone  python3 build.py show gemm_c_nt_4x3_ym__avx2
  * vectors   C xmm0-xmm5   A set 0 xmm6   A set 1 xmm7   broadcast xmm8-xmm9
  * general   k rax   lda r8   ldb r9   3 strides of a r10   3 strides of b r11   lane mask rbx
  * a turn    4 k: 4 load, 24 broadcast, 24 fma, 2 int, 1 count, 1 branch
@@ -205,5 +205,5 @@ void tw_gemm_c_nt_4x3_ym__avx2(const void *a, const void *b, void *c, const tw_a
         "vzeroupper                                   \n"
         : [a] "+D"(a), [b] "+S"(b), [c] "+d"(c)
         : [args] "c"(args)
-        : "cc", "memory", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm15", "rax", "r8", "r9", "r10", "r11", "rbx");
+        : "cc", "memory", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "rax", "r8", "r9", "r10", "r11", "rbx");
 }

@@ -3,7 +3,7 @@
  *   C[12x4] = alpha * A[mxk] * B[kxn] + beta * C        column-major, any lda, ldb, ldc
  *
  * spec      generator/specs/avx2.yaml: d nn          template  templates/asm/gemm.c.j2
- * inputs    sha256:324e57b355b2f36e          regenerate  python3 build.py generate --only gemm_d_nn_12x4_yyy__avx2
+ * inputs    sha256:324e57b355b2f36e          see it alone  python3 build.py show gemm_d_nn_12x4_yyy__avx2
  * vectors   C xmm0-xmm11   A set 0 xmm12-xmm14   broadcast xmm15
  * general   k rax   lda r8   ldb r9   3 strides of a r10   3 strides of b r11   lines of b 
  * a turn    4 k: 12 load, 16 broadcast, 48 fma, 2 int, 1 count, 1 branch

@@ -3,7 +3,7 @@
  *   C[4x4] = alpha * A[mxk] * B[kxn] + beta * C        column-major, any lda, ldb, ldc
  *
  * spec      generator/specs/scalar.yaml: d nn          template  templates/scalar/gemm.c.j2
- * inputs    sha256:b4a38bc1b30fcb7a          regenerate  python3 build.py generate --only gemm_d_nn_4x4__scalar
+ * inputs    sha256:b4a38bc1b30fcb7a          see it alone  python3 build.py show gemm_d_nn_4x4__scalar
  * vectors   C v0-v15   A v16-v19   B v20-v23
  * general   k x0   lda x1   ldb x2   lines of b x3-x5
  * a turn    1 k: 8 load, 5 int, 16 fma, 1 branch

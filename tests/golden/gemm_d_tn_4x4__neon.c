@@ -3,7 +3,7 @@
  *   C[4x4] = alpha * A[kxm]^T * B[kxn] + beta * C        column-major, any lda, ldb, ldc
  *
  * spec      generator/specs/neon.yaml: d tn          template  templates/asm/gemm.c.j2
- * inputs    sha256:41779e1b940aed5e          regenerate  python3 build.py generate --only gemm_d_tn_4x4__neon
+ * inputs    sha256:41779e1b940aed5e          see it alone  python3 build.py show gemm_d_tn_4x4__neon
  * vectors   C v16-v31   A set 0 v0-v3   A set 1 v4-v7   B set 0 v8-v11   B set 1 v12-v15
  * general   k x4   lda x5   ldb x6   lines of a x7-x9   lines of b x10-x12
  * a turn    4 k: 16 load, 32 fma, 1 count, 1 branch

@@ -3,7 +3,7 @@
  *   C[16x4] = alpha * A[mxk] * B[kxn] + beta * C        column-major, any lda, ldb, ldc
  *
  * spec      generator/specs/neon.yaml: s nn          template  templates/asm/gemm.c.j2
- * inputs    sha256:5c7540303c1aad2d          regenerate  python3 build.py generate --only gemm_s_nn_16x4__neon
+ * inputs    sha256:5c7540303c1aad2d          see it alone  python3 build.py show gemm_s_nn_16x4__neon
  * vectors   C v16-v31   A set 0 v0-v3   A set 1 v4-v7   B set 0 v8-v11   B set 1 v12-v15
  * general   k x4   lda x5   ldb x6   lines of b x7-x9
  * a turn    4 k: 8 load, 64 fma, 1 count, 1 branch

@@ -3,7 +3,7 @@
  *   C[32x8] = alpha * A[mxk] * B[kxn] + beta * C        column-major, any lda, ldb, ldc
  *
  * spec      generator/specs/avx512.yaml: s nn          template  templates/asm/gemm.c.j2
- * inputs    sha256:fbba404194cc629b          regenerate  python3 build.py generate --only gemm_s_nn_32x8_zz__avx512
+ * inputs    sha256:fbba404194cc629b          see it alone  python3 build.py show gemm_s_nn_32x8_zz__avx512
  * vectors   C xmm0-xmm15   A set 0 xmm16-xmm17   A set 1 xmm18-xmm19   broadcast xmm20-xmm21
  * general   k rax   lda r8   ldb r9   3 strides of a r10   3 strides of b r11   lines of b rbx
  * a turn    4 k: 8 load, 32 broadcast, 64 fma, 3 int, 1 count, 1 branch

@@ -3,7 +3,7 @@
  *   C[4x4] = alpha * A[kxm]^T * B[kxn] + beta * C        column-major, any lda, ldb, ldc
  *
  * spec      generator/specs/avx2.yaml: s tn          template  templates/asm/gemm.c.j2
- * inputs    sha256:4098b4e16d1f66d5          regenerate  python3 build.py generate --only gemm_s_tn_4x4__avx2
+ * inputs    sha256:4098b4e16d1f66d5          see it alone  python3 build.py show gemm_s_tn_4x4__avx2
  * vectors   C xmm0-xmm3   A turned xmm4-xmm8   scratch xmm9   broadcast xmm10-xmm11
  * general   k rax   lda r8   ldb r9   3 strides of a r10   lines of a    3 strides of b r11   lines of b 
  * a turn    4 k: 4 load, 8 simd, 16 broadcast, 16 fma, 2 int, 1 count, 1 branch
@@ -169,5 +169,5 @@ void tw_gemm_s_tn_4x4__avx2(const void *a, const void *b, void *c, const tw_args
         "vzeroupper                               \n"
         : [a] "+D"(a), [b] "+S"(b), [c] "+d"(c)
         : [args] "c"(args)
-        : "cc", "memory", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm10", "xmm11", "rax", "r8", "r9", "r10", "r11");
+        : "cc", "memory", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "rax", "r8", "r9", "r10", "r11");
 }

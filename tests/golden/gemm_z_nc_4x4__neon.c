@@ -3,7 +3,7 @@
  *   C[4x4] = alpha * A[mxk] * B[nxk]^H + beta * C        column-major, any lda, ldb, ldc
  *
  * spec      generator/specs/neon.yaml: z nc          template  templates/asm/gemm.c.j2
- * inputs    sha256:f4cf53250fafce8c          regenerate  python3 build.py generate --only gemm_z_nc_4x4__neon
+ * inputs    sha256:f4cf53250fafce8c          see it alone  python3 build.py show gemm_z_nc_4x4__neon
  * vectors   C v16-v31   A set 0 v0-v3   A set 1 v4-v7   B set 0 v8-v11   B set 1 v12-v15
  * general   k x4   lda x5   ldb x6   rest of a's stride x7
  * a turn    2 k: 6 load, 64 fma, 1 count, 1 branch

@@ -3,7 +3,7 @@
  *   C[8x2] = alpha * A[mxk] * B[nxk]^T + beta * C        column-major, any lda, ldb, ldc, m from 5 to 8
  *
  * spec      generator/specs/avx512.yaml: z nt          template  templates/asm/gemm.c.j2
- * inputs    sha256:7b38a6101bee1f75          regenerate  python3 build.py generate --only gemm_z_nt_8x2_zzm__avx512
+ * inputs    sha256:7b38a6101bee1f75          see it alone  python3 build.py show gemm_z_nt_8x2_zzm__avx512
  * vectors   C xmm0-xmm7   A set 0 xmm8-xmm9   A set 1 xmm10-xmm11   broadcast xmm12-xmm13
  * general   k rax   lda r8   ldb r9   3 strides of a r10   3 strides of b r11
  * a turn    4 k: 8 load, 16 broadcast, 32 fma, 2 int, 1 count, 1 branch
@@ -224,5 +224,5 @@ void tw_gemm_z_nt_8x2_zzm__avx512(const void *a, const void *b, void *c, const t
         "vzeroupper                                       \n"
         : [a] "+D"(a), [b] "+S"(b), [c] "+d"(c)
         : [args] "c"(args)
-        : "cc", "memory", "k1", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "rax", "r8", "r9", "r10", "r11");
+        : "cc", "memory", "k1", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "rax", "r8", "r9", "r10", "r11");
 }
