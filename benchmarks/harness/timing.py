@@ -114,7 +114,9 @@ def interleave(
     best = dict.fromkeys(tasks, math.inf)
     plan: dict[str, tuple[int, int]] = {}
     for name, task in tasks.items():
-        once = _seconds(task) if callable(task) else min(timer.time(task, 1, 2), timer.time(task, 8, 2))
+        once = _seconds(task) if callable(task) else timer.time(task, 1, 1)
+        if not callable(task) and once < CHUNK:
+            once = min(once, timer.time(task, 8, 2))
         calls = 1 if callable(task) else max(1, round(CHUNK / once))
         plan[name] = calls, max(1, min(400, round(budget / max(once * calls, 1))))
     for turn in range(rounds):
