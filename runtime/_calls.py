@@ -53,4 +53,4 @@ gemm, CALLS = _choose(product.gemm, _quick.gemm)
 BOUND: type[Bound] | None = None
 """What makes a C function and its argument a callable; None where calls go through cffi."""
 if CALLS == "extension":
-    from ._fast import Bound as BOUND
+    from ._fast import Bound as BOUND  # noqa: N814 (chosen once)

@@ -111,7 +111,8 @@ def matrix(value: object, name: str, *, write: bool = False) -> Array:
         raise
     except Exception as error:
         raise DtypeError(
-            f"gemm: {name} ({_type(value)}) cannot be seen as an array ({shown(error, str)}); pass a numpy array of {_TYPES}."
+            f"gemm: {name} ({_type(value)}) cannot be seen as an array ({shown(error, str)}); "
+            f"pass a numpy array of {_TYPES}."
         ) from error
     raise DtypeError(
         f"gemm: {name} is of type {_type(value)}; pass an array of {_TYPES}, for example "

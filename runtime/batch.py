@@ -85,7 +85,8 @@ def gemm_batch(
     if out is None:
         if beta != 0:
             raise ArgumentError(
-                f"gemm_batch: beta is {shown(beta)} but there is no out for it to multiply; pass out, or leave beta at 0."
+                f"gemm_batch: beta is {shown(beta)} but there is no out for it to multiply; pass out, or "
+                "leave beta at 0."
             )
         target = np.empty((*lead, m, n), x.dtype)
     else:

@@ -82,7 +82,8 @@ class Plan:
         for name, trans in (("trans_a", trans_a), ("trans_b", trans_b)):
             if not is_operation(trans):
                 raise ArgumentError(
-                    f"gemm_plan: {name} is {shown(trans)}; it must be 'N', 'T' (transpose) or 'C' (conjugate transpose)."
+                    f"gemm_plan: {name} is {shown(trans)}; it must be 'N', 'T' (transpose) or 'C' (conjugate "
+                    "transpose)."
                 )
         try:
             self.dtype = np.dtype(dtype)
@@ -130,9 +131,7 @@ class Plan:
         bound = ffi.new("tw_gemm_bound *", {"plan": self.handle, "alpha": one, "a": x, "b": y, "beta": zero, "c": z})
         keep = self, a, b, out, one, x, y, zero, z, bound  # C holds pointers, which keep nothing alive
         if BOUND is not None:
-            large = (
-                float(self.m) * float(self.n) * float(self.k) > 64.0**3
-            )  # then Python's lock is released, as by gemm
+            large = float(self.m) * float(self.n) * float(self.k) > 64.0**3  # Python's lock is released, as by gemm
             return BOUND(_RUN, int(ffi.cast("intptr_t", bound)), keep, 0, raise_for, large)
         run = partial(lib.tw_gemm_bound_run, bound)
         run.__dict__["keeps"] = keep
@@ -159,8 +158,8 @@ class _Operand:
             ld = shape[1] or 1
         elif not issubclass(type(ld), int | np.integer) or not max(1, shape[1]) <= ld <= _LONGEST // kind.size:
             raise ArgumentError(
-                f"gemm_plan: ld{letter} is {shown(ld)} but a row of {name} has {shape[1]} elements; ld{letter} must be an "
-                f"integer of at least {max(1, shape[1])}."
+                f"gemm_plan: ld{letter} is {shown(ld)} but a row of {name} has {shape[1]} elements; ld{letter} must be "
+                f"an integer of at least {max(1, shape[1])}."
             )
         self.name, self.shape, self.ld, self.elements = name, shape, ld, kind.elements
         self.strides = (ld * kind.size, kind.size)

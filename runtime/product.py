@@ -159,13 +159,15 @@ def scalar_of(value: complex, name: str, kind: Kind) -> Any:
     """Return alpha or beta as C takes it: a float, or for complex types two reals."""
     if kind.pair is None and type(value) in (int, float):
         return _convert(float, value, name)
-    if not issubclass(type(value), Complex):
-        hint = f" of shape {value.shape}; pass {name}.item()" if issubclass(type(value), np.ndarray) else ""
-        raise ScalarError(f"gemm: {name} is of type {type(value).__name__}{hint}; it must be a number.")
+    own: type = type(value)  # isinstance would ask the object too, whose __class__ may raise
+    if not issubclass(own, Complex):
+        hint = f" of shape {np.shape(value)}; pass {name}.item()" if issubclass(own, np.ndarray) else ""
+        raise ScalarError(f"gemm: {name} is of type {own.__name__}{hint}; it must be a number.")
     if kind.pair is None:
-        if not issubclass(type(value), Real):
+        if not issubclass(own, Real):
             raise ScalarError(
-                f"gemm: {name} is complex ({shown(value)}) but the arrays are real; pass {name}.real, or complex arrays."
+                f"gemm: {name} is complex ({shown(value)}) but the arrays are real; pass {name}.real, or complex "
+                "arrays."
             )
         return _convert(float, value, name)
     number = _convert(complex, value, name)

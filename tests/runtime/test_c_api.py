@@ -210,8 +210,8 @@ def test_one_kernel_alone_refuses_what_it_would_crash_on(change: dict[str, Any],
     x, one, zero = (ffi.new("double[64]", [value]) for value in (3.0, 1.0, 0.0))
     y = ffi.new("double[64]")
     arguments = {
-        "name": b"gemm_d_nn_1x1__scalar", "m": 1, "n": 1, "k": 2, "conj_a": 0, "conj_b": 0, "alpha": one, "a": x, "lda": 1,
-        "b": x, "ldb": 2, "beta": zero, "c": y, "ldc": 1,
+        "name": b"gemm_d_nn_1x1__scalar", "m": 1, "n": 1, "k": 2, "conj_a": 0, "conj_b": 0, "alpha": one, "a": x,
+        "lda": 1, "b": x, "ldb": 2, "beta": zero, "c": y, "ldc": 1,
     }  # fmt: skip
     assert lib.tw_run_kernel(*arguments.values()) == lib.TW_OK
     assert y[0] == 9

@@ -105,7 +105,7 @@ def test_any_call_returns_the_product_or_raises_one_of_our_errors(
     alpha, beta = (complex(options.get(name, default)) for name, default in (("alpha", 1), ("beta", 0)))
     assert result.shape == (x.shape[0], y.shape[1])
     if abs(alpha) < 1e9 and abs(beta) < 1e9:  # neither NaN nor what may overflow
-        wanted = alpha * (x.astype(complex) @ y.astype(complex)) + (beta * before if beta else 0)
+        wanted = alpha * (x.astype(complex) @ y.astype(complex)) + (beta * before if before is not None and beta else 0)
         assert np.allclose(result, wanted, rtol=1e-5, atol=1e-5 * (1 + abs(alpha) + abs(beta)))
 
 

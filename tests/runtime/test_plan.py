@@ -305,7 +305,7 @@ def test_bound_products_are_the_same_both_ways(bound_by: str, size: int, dtype: 
     for run in (*runs, empty, unread):
         assert run() == 0
         with pytest.raises(TypeError):
-            run(1)  # type: ignore[call-arg]
+            run(1)
     assert np.array_equal(out, wanted[0])
     assert np.array_equal(c, wanted[1])
     assert not np.any(wanted[2])
