@@ -3,7 +3,7 @@
  *   C[4x12] = alpha * A[kxm]^T * B[nxk]^T + beta * C        column-major, any lda, ldb, ldc, n from 9 to 12
  *
  * spec      generator/specs/avx512.yaml: d tt          template  templates/asm/gemm.c.j2
- * inputs    sha256:bebaf26869820b79          see it alone  python3 build.py show gemm_d_tt_4x12_zym__avx512
+ * inputs    sha256:10530e40af629442          see it alone  python3 build.py show gemm_d_tt_4x12_zym__avx512
  * vectors   C xmm0-xmm7   B set 0 xmm8-xmm9   B set 1 xmm10-xmm11   broadcast xmm12-xmm13
  * general   k rax   lda r8   ldb r9   3 strides of b r10   3 strides of a r11   lines of a 
  * a turn    4 k: 8 load, 16 broadcast, 32 fma, 2 int, 1 count, 1 branch
@@ -41,8 +41,8 @@ void tw_gemm_d_tt_4x12_zym__avx512(const void *a, const void *b, void *c, const 
         "vfmadd231pd %%ymm12, %%ymm9, %%ymm1              \n"
         "vbroadcastsd (%[a], %%r8, 1), %%zmm13            \n"
         "vfmadd231pd %%zmm13, %%zmm8, %%zmm2              \n"
-        "vfmadd231pd %%ymm13, %%ymm9, %%ymm3              \n"
         "vmovupd 64(%[b], %%r9, 1), %%ymm11%{%%k1%}%{z%}  \n"
+        "vfmadd231pd %%ymm13, %%ymm9, %%ymm3              \n"
         "vbroadcastsd (%[a], %%r8, 2), %%zmm12            \n"
         "vfmadd231pd %%zmm12, %%zmm8, %%zmm4              \n"
         "vfmadd231pd %%ymm12, %%ymm9, %%ymm5              \n"
@@ -55,8 +55,8 @@ void tw_gemm_d_tt_4x12_zym__avx512(const void *a, const void *b, void *c, const 
         "vfmadd231pd %%ymm12, %%ymm11, %%ymm1             \n"
         "vbroadcastsd 8(%[a], %%r8, 1), %%zmm13           \n"
         "vfmadd231pd %%zmm13, %%zmm10, %%zmm2             \n"
-        "vfmadd231pd %%ymm13, %%ymm11, %%ymm3             \n"
         "vmovupd 64(%[b], %%r9, 2), %%ymm9%{%%k1%}%{z%}   \n"
+        "vfmadd231pd %%ymm13, %%ymm11, %%ymm3             \n"
         "vbroadcastsd 8(%[a], %%r8, 2), %%zmm12           \n"
         "vfmadd231pd %%zmm12, %%zmm10, %%zmm4             \n"
         "vfmadd231pd %%ymm12, %%ymm11, %%ymm5             \n"
@@ -69,8 +69,8 @@ void tw_gemm_d_tt_4x12_zym__avx512(const void *a, const void *b, void *c, const 
         "vfmadd231pd %%ymm12, %%ymm9, %%ymm1              \n"
         "vbroadcastsd 16(%[a], %%r8, 1), %%zmm13          \n"
         "vfmadd231pd %%zmm13, %%zmm8, %%zmm2              \n"
-        "vfmadd231pd %%ymm13, %%ymm9, %%ymm3              \n"
         "vmovupd 64(%[b], %%r10, 1), %%ymm11%{%%k1%}%{z%} \n"
+        "vfmadd231pd %%ymm13, %%ymm9, %%ymm3              \n"
         "vbroadcastsd 16(%[a], %%r8, 2), %%zmm12          \n"
         "vfmadd231pd %%zmm12, %%zmm8, %%zmm4              \n"
         "vfmadd231pd %%ymm12, %%ymm9, %%ymm5              \n"
@@ -105,8 +105,8 @@ void tw_gemm_d_tt_4x12_zym__avx512(const void *a, const void *b, void *c, const 
         "vfmadd231pd %%ymm12, %%ymm9, %%ymm1              \n"
         "vbroadcastsd (%[a], %%r8, 1), %%zmm13            \n"
         "vfmadd231pd %%zmm13, %%zmm8, %%zmm2              \n"
-        "vfmadd231pd %%ymm13, %%ymm9, %%ymm3              \n"
         "vmovupd 64(%[b], %%r9, 1), %%ymm11%{%%k1%}%{z%}  \n"
+        "vfmadd231pd %%ymm13, %%ymm9, %%ymm3              \n"
         "vbroadcastsd (%[a], %%r8, 2), %%zmm12            \n"
         "vfmadd231pd %%zmm12, %%zmm8, %%zmm4              \n"
         "vfmadd231pd %%ymm12, %%ymm9, %%ymm5              \n"

@@ -3,7 +3,7 @@
  *   C[32x8] = alpha * A[mxk] * B[kxn] + beta * C        column-major, any lda, ldb, ldc
  *
  * spec      generator/specs/avx512.yaml: s nn          template  templates/asm/gemm.c.j2
- * inputs    sha256:fbba404194cc629b          see it alone  python3 build.py show gemm_s_nn_32x8_zz__avx512
+ * inputs    sha256:c495a43231afac00          see it alone  python3 build.py show gemm_s_nn_32x8_zz__avx512
  * vectors   C xmm0-xmm15   A set 0 xmm16-xmm17   A set 1 xmm18-xmm19   broadcast xmm20-xmm21
  * general   k rax   lda r8   ldb r9   3 strides of a r10   3 strides of b r11   lines of b rbx
  * a turn    4 k: 8 load, 32 broadcast, 64 fma, 3 int, 1 count, 1 branch
@@ -56,8 +56,8 @@ void tw_gemm_s_nn_32x8_zz__avx512(const void *a, const void *b, void *c, const t
         "vfmadd231ps %%zmm20, %%zmm17, %%zmm5     \n"
         "vbroadcastss (%[b], %%r11, 1), %%zmm21   \n"
         "vfmadd231ps %%zmm21, %%zmm16, %%zmm6     \n"
-        "vfmadd231ps %%zmm21, %%zmm17, %%zmm7     \n"
         "vmovups 64(%[a], %%r8, 1), %%zmm19       \n"
+        "vfmadd231ps %%zmm21, %%zmm17, %%zmm7     \n"
         "vbroadcastss (%[b], %%r9, 4), %%zmm20    \n"
         "vfmadd231ps %%zmm20, %%zmm16, %%zmm8     \n"
         "vfmadd231ps %%zmm20, %%zmm17, %%zmm9     \n"
@@ -82,8 +82,8 @@ void tw_gemm_s_nn_32x8_zz__avx512(const void *a, const void *b, void *c, const t
         "vfmadd231ps %%zmm20, %%zmm19, %%zmm5     \n"
         "vbroadcastss 4(%[b], %%r11, 1), %%zmm21  \n"
         "vfmadd231ps %%zmm21, %%zmm18, %%zmm6     \n"
-        "vfmadd231ps %%zmm21, %%zmm19, %%zmm7     \n"
         "vmovups 64(%[a], %%r8, 2), %%zmm17       \n"
+        "vfmadd231ps %%zmm21, %%zmm19, %%zmm7     \n"
         "vbroadcastss 4(%[b], %%r9, 4), %%zmm20   \n"
         "vfmadd231ps %%zmm20, %%zmm18, %%zmm8     \n"
         "vfmadd231ps %%zmm20, %%zmm19, %%zmm9     \n"
@@ -108,8 +108,8 @@ void tw_gemm_s_nn_32x8_zz__avx512(const void *a, const void *b, void *c, const t
         "vfmadd231ps %%zmm20, %%zmm17, %%zmm5     \n"
         "vbroadcastss 8(%[b], %%r11, 1), %%zmm21  \n"
         "vfmadd231ps %%zmm21, %%zmm16, %%zmm6     \n"
-        "vfmadd231ps %%zmm21, %%zmm17, %%zmm7     \n"
         "vmovups 64(%[a], %%r10, 1), %%zmm19      \n"
+        "vfmadd231ps %%zmm21, %%zmm17, %%zmm7     \n"
         "vbroadcastss 8(%[b], %%r9, 4), %%zmm20   \n"
         "vfmadd231ps %%zmm20, %%zmm16, %%zmm8     \n"
         "vfmadd231ps %%zmm20, %%zmm17, %%zmm9     \n"
@@ -169,8 +169,8 @@ void tw_gemm_s_nn_32x8_zz__avx512(const void *a, const void *b, void *c, const t
         "vfmadd231ps %%zmm20, %%zmm17, %%zmm5     \n"
         "vbroadcastss (%[b], %%r11, 1), %%zmm21   \n"
         "vfmadd231ps %%zmm21, %%zmm16, %%zmm6     \n"
-        "vfmadd231ps %%zmm21, %%zmm17, %%zmm7     \n"
         "vmovups 64(%[a], %%r8, 1), %%zmm19       \n"
+        "vfmadd231ps %%zmm21, %%zmm17, %%zmm7     \n"
         "vbroadcastss (%[b], %%r9, 4), %%zmm20    \n"
         "vfmadd231ps %%zmm20, %%zmm16, %%zmm8     \n"
         "vfmadd231ps %%zmm20, %%zmm17, %%zmm9     \n"

@@ -3,7 +3,7 @@
  *   C[8x2] = alpha * A[mxk] * B[nxk]^T + beta * C        column-major, any lda, ldb, ldc, m from 5 to 8
  *
  * spec      generator/specs/avx512.yaml: z nt          template  templates/asm/gemm.c.j2
- * inputs    sha256:7b38a6101bee1f75          see it alone  python3 build.py show gemm_z_nt_8x2_zzm__avx512
+ * inputs    sha256:00bb02e185c0ddcb          see it alone  python3 build.py show gemm_z_nt_8x2_zzm__avx512
  * vectors   C xmm0-xmm7   A set 0 xmm8-xmm9   A set 1 xmm10-xmm11   broadcast xmm12-xmm13
  * general   k rax   lda r8   ldb r9   3 strides of a r10   3 strides of b r11
  * a turn    4 k: 8 load, 16 broadcast, 32 fma, 2 int, 1 count, 1 branch
@@ -41,8 +41,8 @@ void tw_gemm_z_nt_8x2_zzm__avx512(const void *a, const void *b, void *c, const t
         "vfmadd231pd %%zmm12, %%zmm9, %%zmm2              \n"
         "vbroadcastsd 8(%[b]), %%zmm13                    \n"
         "vfmadd231pd %%zmm13, %%zmm8, %%zmm1              \n"
-        "vfmadd231pd %%zmm13, %%zmm9, %%zmm3              \n"
         "vmovupd 64(%[a], %%r8, 1), %%zmm11%{%%k1%}%{z%}  \n"
+        "vfmadd231pd %%zmm13, %%zmm9, %%zmm3              \n"
         "vbroadcastsd 16(%[b]), %%zmm12                   \n"
         "vfmadd231pd %%zmm12, %%zmm8, %%zmm4              \n"
         "vfmadd231pd %%zmm12, %%zmm9, %%zmm6              \n"
@@ -55,8 +55,8 @@ void tw_gemm_z_nt_8x2_zzm__avx512(const void *a, const void *b, void *c, const t
         "vfmadd231pd %%zmm12, %%zmm11, %%zmm2             \n"
         "vbroadcastsd 8(%[b], %%r9, 1), %%zmm13           \n"
         "vfmadd231pd %%zmm13, %%zmm10, %%zmm1             \n"
-        "vfmadd231pd %%zmm13, %%zmm11, %%zmm3             \n"
         "vmovupd 64(%[a], %%r8, 2), %%zmm9%{%%k1%}%{z%}   \n"
+        "vfmadd231pd %%zmm13, %%zmm11, %%zmm3             \n"
         "vbroadcastsd 16(%[b], %%r9, 1), %%zmm12          \n"
         "vfmadd231pd %%zmm12, %%zmm10, %%zmm4             \n"
         "vfmadd231pd %%zmm12, %%zmm11, %%zmm6             \n"
@@ -69,8 +69,8 @@ void tw_gemm_z_nt_8x2_zzm__avx512(const void *a, const void *b, void *c, const t
         "vfmadd231pd %%zmm12, %%zmm9, %%zmm2              \n"
         "vbroadcastsd 8(%[b], %%r9, 2), %%zmm13           \n"
         "vfmadd231pd %%zmm13, %%zmm8, %%zmm1              \n"
-        "vfmadd231pd %%zmm13, %%zmm9, %%zmm3              \n"
         "vmovupd 64(%[a], %%r10, 1), %%zmm11%{%%k1%}%{z%} \n"
+        "vfmadd231pd %%zmm13, %%zmm9, %%zmm3              \n"
         "vbroadcastsd 16(%[b], %%r9, 2), %%zmm12          \n"
         "vfmadd231pd %%zmm12, %%zmm8, %%zmm4              \n"
         "vfmadd231pd %%zmm12, %%zmm9, %%zmm6              \n"
@@ -105,8 +105,8 @@ void tw_gemm_z_nt_8x2_zzm__avx512(const void *a, const void *b, void *c, const t
         "vfmadd231pd %%zmm12, %%zmm9, %%zmm2              \n"
         "vbroadcastsd 8(%[b]), %%zmm13                    \n"
         "vfmadd231pd %%zmm13, %%zmm8, %%zmm1              \n"
-        "vfmadd231pd %%zmm13, %%zmm9, %%zmm3              \n"
         "vmovupd 64(%[a], %%r8, 1), %%zmm11%{%%k1%}%{z%}  \n"
+        "vfmadd231pd %%zmm13, %%zmm9, %%zmm3              \n"
         "vbroadcastsd 16(%[b]), %%zmm12                   \n"
         "vfmadd231pd %%zmm12, %%zmm8, %%zmm4              \n"
         "vfmadd231pd %%zmm12, %%zmm9, %%zmm6              \n"
