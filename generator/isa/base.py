@@ -130,6 +130,10 @@ class LineOperand(ABC):
     def register(self, number: int, line: int) -> Reg:
         """Where a line's steps are."""
 
+    def advance(self, steps: int) -> Code:
+        """Move on after a turn of `steps`, where loads do not do that themselves."""
+        return []
+
 
 class GroupedLines(ABC):
     """Complex lines that are contiguous along k and take turns in fewer registers than there are lines.
@@ -413,6 +417,11 @@ class Isa(ABC):
         return set()
 
     # Dot products
+
+    @property
+    def full_width(self) -> str:
+        """The width of a whole register."""
+        return ""
 
     def line_operand(self, pool: Pool, general: Pool, base: Reg, stride: Reg, count: int, sets: int) -> LineOperand:
         """Access to `count` lines that are contiguous along k."""

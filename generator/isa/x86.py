@@ -16,9 +16,9 @@ from ..abi import offset
 from ..ir import Imm, Instruction, Mem, Op, Reg, Target, Vec
 from ..registers import Pool
 from . import x86_ops as op
-from .base import Code, Column, CWalker, Isa, ScalarOperand, TurnedBlock, VectorOperand
+from .base import Code, Column, CWalker, Isa, LineOperand, ScalarOperand, TurnedBlock, VectorOperand
 from .turn import Interleave, turn
-from .x86_operands import ColumnsOfC, LineScalars, SideScalars, TurnedVectors, Vectors
+from .x86_operands import ColumnsOfC, DotLines, LineScalars, SideScalars, TurnedVectors, Vectors
 
 if TYPE_CHECKING:
     from ..small.tile import Tile
@@ -307,6 +307,13 @@ class X86(Isa):
             Instruction(insert, (whole, Imm(number), self.view(scratch, "x"), whole)),
         ]
 
+    def load_adjacent(self, register: Reg, reals: int, place: Mem) -> Code:
+        """A power of two of reals, in one load; lanes above are cleared."""
+        for width in self.widths:
+            if self.width_lanes(width) == reals:
+                return [Instruction(self.ops.load, (self.view(register, width), self._at(place, width)))]
+        return self.load_reals(register, reals, place)
+
     def load_reals(self, register: Reg, count: int, place: Mem) -> Code:
         """One to four reals into the low 128 bits."""
         target = self.view(register, "x")
@@ -356,6 +363,51 @@ class X86(Isa):
 
     def kept(self, columns: Sequence[Column]) -> set[Reg]:
         return {self.scratch} if any(self.partial(column) for column in columns) else set()
+
+    # Dot products
+
+    @property
+    def full_width(self) -> str:
+        return self.widths[0]
+
+    def line_operand(self, pool: Pool, general: Pool, base: Reg, stride: Reg, count: int, sets: int) -> LineOperand:
+        return DotLines(self, pool, general, base, stride, count, sets)
+
+    def whole_factor(self, register: Reg) -> object:
+        return self.view(register, self.widths[0])
+
+    def reduce(self, rows: Sequence[Reg], target: Reg, pool: Pool) -> Code:
+        code: Code = []
+        temporary, other = pool.take(2, "sums")
+        for row in rows:
+            for width in self.widths[:-1]:  # fold upper halves onto lower ones until 128 bits are left
+                half = self.widths[self.widths.index(width) + 1]
+                code.append(self._upper_half(temporary, row, width))
+                code.append(self._apply(self.ops.add, Column(0, 0, half), row, row, temporary))
+        x = Column(0, 0, "x")
+        emit = self.interleaver("x")
+        if self.width_lanes("x") == 4:
+            pairs = [(rows[0], rows[min(1, len(rows) - 1)]), (rows[min(2, len(rows) - 1)], rows[-1])]
+            sums = [temporary, other]
+            held = pool.one("sums")
+            for (first, second), result in zip(pairs, sums, strict=True):
+                code += [emit("low", result, first, second), emit("high", held, first, second)]
+                code.append(self._apply(self.ops.add, x, result, result, held))
+            code += [emit("low2", held, *sums), emit("high2", temporary, *sums)]
+            code.append(self._apply(self.ops.add, x, target, held, temporary))
+            pool.give_back([held])
+        else:
+            code += [emit("low2", temporary, rows[0], rows[-1]), emit("high2", other, rows[0], rows[-1])]
+            code.append(self._apply(self.ops.add, x, target, temporary, other))
+        pool.give_back([temporary, other])
+        return code
+
+    def _upper_half(self, target: Reg, source: Reg, width: str) -> Instruction:
+        if width == "y":
+            (extract,) = self.extract_block(target, source, 1, width)
+            return extract
+        views = self.view(target, "y"), Imm(1), self.view(source, width)
+        return Instruction(self.ops.extract_half, views)
 
     # Operands and C
 

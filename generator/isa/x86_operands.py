@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from ..ir import Instruction, Mem, Reg
 from ..registers import Pool
-from .base import Code, Column, CWalker, Factor, ScalarOperand, VectorOperand
+from .base import Code, Column, CWalker, Factor, LineOperand, ScalarOperand, VectorOperand
 from .turn import turn
 
 if TYPE_CHECKING:
     from .x86 import X86
 
-__all__ = ["ColumnsOfC", "LineScalars", "SideScalars", "TurnedVectors", "Vectors"]
+__all__ = ["ColumnsOfC", "DotLines", "LineScalars", "SideScalars", "TurnedVectors", "Vectors"]
 
 _LINES_A_BASE = 5
 
@@ -148,6 +148,31 @@ class TurnedVectors(VectorOperand):
 
     def parts(self, step: int, column: int) -> tuple[Reg, ...]:
         return (self.turned[column][step % self.steps_a_load],)
+
+    def advance(self, steps: int) -> Code:
+        return self.lines.advance(steps)
+
+
+class DotLines(LineOperand):
+    """Lines of a dot product: a register each, the last steps by narrower loads."""
+
+    def __init__(self, isa: X86, pool: Pool, general: Pool, base: Reg, stride: Reg, count: int, sets: int) -> None:
+        self.isa = isa
+        self.lines = _Lines(isa, general, base, stride, count)
+        self.sets = [pool.take(count, f"{base.name.upper()} set {number}") for number in range(sets)]
+
+    def setup(self) -> Code:
+        return self.lines.setup()
+
+    def load(self, number: int, width: int) -> Code:
+        code: Code = []
+        for line, register in enumerate(self.sets[number % len(self.sets)]):
+            place = self.lines.at(line, width, number * self.isa.register_bytes)
+            code += self.isa.load_adjacent(register, width, place)
+        return code
+
+    def register(self, number: int, line: int) -> Reg:
+        return self.sets[number % len(self.sets)][line]
 
     def advance(self, steps: int) -> Code:
         return self.lines.advance(steps)

@@ -276,6 +276,7 @@ class FloatOps:
     extract: Op
     insert_wide: Op
     extract_wide: Op
+    extract_half: Op
     insert_one: Op
     extract_one: Op
 
@@ -320,6 +321,7 @@ def float_ops(real_bytes: int) -> FloatOps:
         extract=Op("vextractf128 {1}, {2}, {0}", "w-r", _extract, "simd"),
         insert_wide=Op(f"vinsertf{wide} {{1}}, {{2}}, {{3}}, {{0}}", "w-rr", _insert, "simd"),
         extract_wide=Op(f"vextractf{wide} {{1}}, {{2}}, {{0}}", "w-r", _extract, "simd"),
+        extract_half=Op("vextractf64x4 {1}, {2}, {0}", "w-r", _extract, "simd"),
         insert_one=Op("vinsertps {1}, {2}, {3}, {0}", "w-rr", _insert_one, "load"),
         extract_one=Op("vextractps {1}, {2}, {0}", "r-r", _extract_one, "store"),
     )

@@ -3,13 +3,13 @@
     C[i, j] = sum over lanes of (op(A)[i, p..] * op(B)[p.., j])        for one vector of p after another
 
 The form of IAAT's TN kernels: both operands are contiguous along k, so no load is strided, at the price of small tiles
-(every element of C is a register) and a reduction.  Real types only.
+(every element of C is a register) and a reduction.  Real types only; on x86 for one and two rows, which fill no vector.
 """
 
 from __future__ import annotations
 
 from ..ir import Instruction, Reg
-from ..isa.base import Isa
+from ..isa.base import Column, Isa
 from ..registers import OutOfRegisters, Pool
 from ..schedule import interleave
 from .epilogue import write_c
@@ -84,14 +84,14 @@ class _Dot:
             compute = self._multiply(number, first and number == 0)
             following = self._loads(number + 1, width) if number + 1 < count else []
             code += interleave(compute, following, self.tile.interleave)
-        return code
+        return code + self.left.advance(steps) + self.right.advance(steps)
 
     def _loads(self, number: int, width: int) -> list[Instruction]:
         return self.left.load(number, width) + self.right.load(number, width)
 
     def _multiply(self, number: int, first: bool) -> list[Instruction]:
         code: list[Instruction] = []
-        column = self.program.columns[0]
+        column = Column(0, self.isa.lanes, self.isa.full_width)
         start = self.isa.multiply if first else self.isa.multiply_add
         for j, sums in enumerate(self.sums):
             factor = self.isa.whole_factor(self.right.register(number, j))
@@ -106,6 +106,7 @@ class _Dot:
         """One register a vector column: lanes of it are the sums of the rows' registers."""
         isa, program = self.isa, self.program
         held = [register for sums in self.sums for register in sums]
+        held += isa.kept(program.columns)
         spare = Pool([register for register in isa.vector_file if register not in held])
         accumulators: list[list[tuple[Reg, ...]]] = [[] for _ in program.columns]
         for sums in self.sums:

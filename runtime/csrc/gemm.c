@@ -147,6 +147,12 @@ int tw_form_of(const tw_key *key, tw_form *form, int *isa)
     if (key->layout == TW_ROW_MAJOR) {
         *form = transposed(*form);
     }
+    /* A single row whose elements are neighbours is as well a column: the modes that see A along k have kernels that
+     * fill vectors with it, where the others would use one lane. */
+    if (form->m == 1 && !form->trans_a && form->lda == element && !tw_is_complex(dtype)) {
+        form->trans_a = true;
+        form->lda = (form->k > 1 ? form->k : 1) * element;
+    }
     return TW_OK;
 }
 
