@@ -61,6 +61,11 @@ class X86(Isa):
     def general_registers(self) -> Sequence[Reg]:
         return [Reg("x", number) for number in range(len(_NAMES))]
 
+    def refusal(self, tile: Tile) -> str | None:
+        if tile.form == "dot" and tile.mr > 2:
+            return "it adds up the sums of one or two rows"
+        return super().refusal(tile)
+
     def has_columns(self, widths: object) -> bool:
         return isinstance(widths, str) and re.fullmatch(f"[{self.widths}]+m?", widths) is not None
 
@@ -386,19 +391,14 @@ class X86(Isa):
                 code.append(self._apply(self.ops.add, Column(0, 0, half), row, row, temporary))
         x = Column(0, 0, "x")
         emit = self.interleaver("x")
+        first, second = rows[0], rows[-1]
         if self.width_lanes("x") == 4:
-            pairs = [(rows[0], rows[min(1, len(rows) - 1)]), (rows[min(2, len(rows) - 1)], rows[-1])]
-            sums = [temporary, other]
-            held = pool.one("sums")
-            for (first, second), result in zip(pairs, sums, strict=True):
-                code += [emit("low", result, first, second), emit("high", held, first, second)]
-                code.append(self._apply(self.ops.add, x, result, result, held))
-            code += [emit("low2", held, *sums), emit("high2", temporary, *sums)]
-            code.append(self._apply(self.ops.add, x, target, held, temporary))
-            pool.give_back([held])
+            code += [emit("low", temporary, first, second), emit("high", other, first, second)]
+            code.append(self._apply(self.ops.add, x, temporary, temporary, other))
+            code.append(emit("high2", other, temporary, temporary))
         else:
-            code += [emit("low2", temporary, rows[0], rows[-1]), emit("high2", other, rows[0], rows[-1])]
-            code.append(self._apply(self.ops.add, x, target, temporary, other))
+            code += [emit("low2", temporary, first, second), emit("high2", other, first, second)]
+        code.append(self._apply(self.ops.add, x, target, temporary, other))
         pool.give_back([temporary, other])
         return code
 
