@@ -149,9 +149,9 @@ int tw_form_of(const tw_key *key, tw_form *form, int *isa)
     }
     /* A single row whose elements are neighbours is as well a column: the modes that see A along k have kernels that
      * fill vectors with it, where the others would use one lane. */
-    if (form->m == 1 && !form->trans_a && form->lda == element && !tw_is_complex(dtype)) {
+    if (form->m == 1 && form->k > 1 && !form->trans_a && form->lda == element && !tw_is_complex(dtype)) {
         form->trans_a = true;
-        form->lda = (form->k > 1 ? form->k : 1) * element;
+        form->lda = form->k * element;
     }
     return TW_OK;
 }

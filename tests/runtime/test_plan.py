@@ -325,10 +325,14 @@ def test_a_bound_product_of_many_elements_releases_the_lock(bound_by: str) -> No
 
     thread = threading.Thread(target=count)
     thread.start()
-    start = time.perf_counter()
-    run()
-    end = time.perf_counter()
-    ran.set()
-    thread.join()
-    within = sum(start < turn < end for turn in turns)
-    assert within >= (3 if end - start > 0.02 else 0)
+    try:
+        for _ in range(20):  # on a busy machine the other thread may have no core to run on
+            start = time.perf_counter()
+            run()
+            end = time.perf_counter()
+            if sum(start < turn < end for turn in turns) >= 3:
+                return
+        pytest.fail("no other thread ran during any of 20 bound products of 900 x 900 matrices")
+    finally:
+        ran.set()
+        thread.join()

@@ -152,7 +152,7 @@ def test_a_new_shape_is_planned_within_a_millisecond() -> None:
     for letter in b"sdcz":
         for m, n in ((80, 80), (79, 81), (5, 500), (128, 77), (300, 300), (2000, 3)):
             took: list[float] = []
-            for _ in range(5):
+            for _ in range(20):
                 started = time.perf_counter()
                 assert lib.tw_gemm_plan_create(plan, letter, 101, 78, 78, m, n, 33, 33, n, n) == lib.TW_OK
                 took.append(time.perf_counter() - started)
