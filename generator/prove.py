@@ -108,7 +108,7 @@ _CODE = ""
 def _cases(kernel: Kernel) -> Iterator[Case]:
     tile = kernel.tile
     size = tile.vector_size
-    turn = max(tile.unroll, kernel.isa.lanes if tile.form == "dot" else 1)
+    turn = kernel.program.steps_a_turn
     longest = (kernel.program.turns_outside + 4) * turn - 1
     sizes = range(size - kernel.mask_span + 1, size + 1) if kernel.mask_span else [size]
     pairs = [False, True] if kernel.isa.paired and kernel.dtype.complex else [False]

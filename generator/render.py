@@ -124,7 +124,7 @@ def _about(kernel: Kernel) -> list[str]:
         f"inputs    sha256:{kernel.spec_hash}          see it alone  python3 build.py show {kernel.name}",
         f"vectors   {_map(isa, program.vectors.purposes)}",
         f"general   {_map(isa, program.general.purposes)}",
-        f"a turn    {tile.unroll} k: {per_turn}",
+        f"a turn    {program.steps_a_turn} k: {per_turn}",
     ]
 
 

@@ -48,8 +48,7 @@ class _Dot:
 
     def _build(self) -> None:
         isa, program = self.isa, self.program
-        lanes = isa.lanes
-        unroll = max(self.tile.unroll, lanes)
+        unroll = program.steps_a_turn
         program.section("setup")
         program.add(isa.load_arguments(self.strides), self.left.setup(), self.right.setup())
         program.turns_outside = int(isa.first_by_multiply)

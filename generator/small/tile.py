@@ -104,6 +104,11 @@ class Program:
     loop: tuple[int, int] = (0, 0)
     turns_outside: int = 0
 
+    @property
+    def steps_a_turn(self) -> int:
+        """k steps in a turn of the loop: a dot product takes at least a whole vector of them."""
+        return max(self.tile.unroll, self.isa.lanes if self.tile.form == "dot" else 1)
+
     def section(self, title: str) -> None:
         """Everything added from here on belongs to a section of this name."""
         self.sections[len(self.code)] = title
