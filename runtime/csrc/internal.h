@@ -18,6 +18,14 @@ enum { TW_ISAS = TW_ISA_COUNT, TW_DTYPES = TW_DTYPE_COUNT, TW_MODES = TW_MODE_CO
 /* Note why for tw_error_message and return `status`. */
 int tw_fail(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* ---- threads.c ---- */
+
+/* How many threads a call made now by this thread may use; 1 inside a task. */
+int tw_threads_allowed(void);
+typedef void (*tw_task_fn)(void *context, int64_t task);
+/* Run tasks 0 to tasks - 1, each once, in any order, on so many threads at most; returns when all are done. */
+void tw_parallel(int threads, int64_t tasks, tw_task_fn run, void *context);
+
 /* ---- isa.c ---- */
 
 extern atomic_int tw_isa_now; /* what products use; -1: refused, and tw_isa_current says why */
@@ -121,7 +129,10 @@ tw_reach tw_kernel_reach(const tw_kernel *kernel);
 
 /* ---- tiler.c: the tiles of a plan ---- */
 
-extern atomic_int tw_tiler_now; /* a strategy; -1: the one asked for is unknown, and tw_tiler_current says so */
+/* A strategy, a path of route.c that is forced, and TW_REPRODUCIBLE; -1: the one asked for is unknown, and
+ * tw_tiler_current says so. In one word, for a call compares it with its plan's. */
+extern atomic_int tw_tiler_now;
+enum { TW_STRATEGY = 15, TW_PATH_SHIFT = 4, TW_REPRODUCIBLE = 256 };
 
 enum { TW_PLAN_TILES = 256 }; /* a product of more is walked, not listed */
 
@@ -211,23 +222,35 @@ struct tw_gemm_plan {
     tw_form form;
     const tw_tiles *tiles;
     int served_by;         /* ISA */
+    bool blocked;          /* goes through blocks: a tw_blocked lies where commands would */
     tw_command commands[]; /* at least one */
 };
 
-/* What a plan of this type depends on besides its arguments. */
+/* What a plan of this type depends on besides its arguments: `tiler` is tw_tiler_now, with all its bits. */
 static inline int32_t tw_variant(int dtype, int isa, int tiler)
 {
     return (int32_t)((uint32_t)dtype | (uint32_t)isa << 8 | (uint32_t)tiler << 16); /* negative where one of them is */
 }
 
-/* Fill a plan that has room for `room` commands from a key that was not checked yet. A status; what it says names
- * tw_?gemm's arguments. */
-int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room);
+/* What the caller of a plan asks for beyond its arguments. */
+typedef struct tw_wish {
+    int given;         /* 'A' or 'B' of the kernels: it comes packed; 0: neither */
+    int threads;       /* at most; 0: as many as are allowed at the time */
+    bool reproducible; /* the same bits whatever the tiles, threads and neighbours */
+} tw_wish;
+
+/* What it takes to keep a plan, and the most that any takes. */
+size_t tw_plan_bytes(const tw_gemm_plan *plan);
+size_t tw_plan_bytes_most(void);
+
+/* Fill a plan that has room for `room` commands from a key that was not checked yet. NULL: no wish but what the key says.
+ * A status; what it says names tw_?gemm's arguments. */
+int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room, const tw_wish *wish);
 /* Run it, whatever the scalars; the pointers are checked. A status. */
 int tw_plan_run(const tw_gemm_plan *plan, const tw_scalar *alpha, const void *a, const void *b, const tw_scalar *beta,
                 void *c);
 /* The same with arguments that hold the scalars, and pointers that may be added to. */
-void tw_plan_run_tiles(const tw_gemm_plan *plan, const void *a, const void *b, void *c, tw_args *args);
+int tw_plan_run_tiles(const tw_gemm_plan *plan, const void *a, const void *b, void *c, tw_args *args);
 /* A plan without memory of its own: for what is not worth keeping, or cannot be kept. */
 int tw_plan_run_once(const tw_key *key, const tw_scalar *alpha, const void *a, const void *b, const tw_scalar *beta,
                      void *c);

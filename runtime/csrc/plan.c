@@ -1,17 +1,47 @@
 /* plan.c - a product made ready: which kernels, where in the matrices, with what arguments. */
 #include <stdlib.h>
 
-#include "internal.h"
+#include "blocked.h"
 
-/* A plan and room on the stack for one command. */
+/* A plan and room on the stack for one command, or blocks. */
 typedef union small_plan {
     tw_gemm_plan plan;
-    char bytes[sizeof(tw_gemm_plan) + sizeof(tw_command)];
+    char bytes[sizeof(tw_gemm_plan) +
+               (sizeof(tw_command) > sizeof(tw_blocked) ? sizeof(tw_command) : sizeof(tw_blocked))];
 } small_plan;
 
-int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room)
+size_t tw_plan_bytes(const tw_gemm_plan *plan)
 {
-    int isa;
+    size_t commands = (plan->count > 0 ? (size_t)plan->count : 1) * sizeof(tw_command);
+    return sizeof *plan + (plan->blocked ? sizeof(tw_blocked) : commands);
+}
+
+size_t tw_plan_bytes_most(void)
+{
+    return sizeof(tw_gemm_plan) + TW_PLAN_TILES * sizeof(tw_command);
+}
+
+/* Blocks, where the product is large enough, or no kernel does what is asked without packing. *found says which. */
+static int fill_blocked(tw_gemm_plan *plan, int isa, int path, const tw_wish *wish, bool *found)
+{
+    tw_blocked blocked;
+    const tw_form *form = &plan->form;
+    int status = tw_route(form, isa, path, wish, &blocked, found);
+    if (status == TW_OK && *found) {
+        memcpy(plan->commands, &blocked, sizeof blocked);
+        plan->blocked = true;
+        plan->count = -1;
+        plan->served_by = isa;
+        plan->args = tw_args_of(form);
+    }
+    return status;
+}
+
+int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room, const tw_wish *wish)
+{
+    int isa, tiler = key->variant >> 16, path = tiler >> TW_PATH_SHIFT & 15;
+    tw_wish usual = {.reproducible = tiler & TW_REPRODUCIBLE};
+    wish = wish ? wish : &usual;
     tw_form *form = &plan->form;
     int status = tw_form_of(key, form, &isa);
     if (status != TW_OK) {
@@ -25,13 +55,24 @@ int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room)
     plan->tiles = NULL;
     plan->args = (tw_args){0};
     plan->served_by = isa;
+    plan->blocked = false;
     if (form->m == 0 || form->n == 0) {
         return TW_OK;
+    }
+    bool blocked;
+    status = fill_blocked(plan, isa, path, wish, &blocked);
+    if (status != TW_OK || blocked) {
+        return status;
     }
     /* Without steps nothing is read, so nothing need be conjugated: whatever kernels there are will do. */
     tw_operation op_a = {form->trans_a, form->conj_a && form->k > 0},
                  op_b = {form->trans_b, form->conj_b && form->k > 0};
     status = tw_select(isa, form->dtype, op_a, op_b, &plan->tiles, &form->mode, &plan->served_by);
+    if (status == TW_ERROR_KERNEL) { /* conjugated but not transposed: no tile does that by itself, packing does */
+        int refused = status;
+        status = fill_blocked(plan, isa, TW_PATH_BLOCKED, wish, &blocked);
+        return status == TW_OK && !blocked ? refused : status;
+    }
     if (status != TW_OK) {
         return status;
     }
@@ -50,7 +91,7 @@ int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room)
         }
     } else {
         tw_tile_list list;
-        plan->count = (int16_t)tw_tile_c(plan->tiles, key->variant >> 16, form->m, form->n, form->k, &list);
+        plan->count = (int16_t)tw_tile_c(plan->tiles, tiler & TW_STRATEGY, form->m, form->n, form->k, &list);
         for (int i = 0; i < plan->count; i++) {
             plan->commands[i] = tw_command_of(form, &list.tiles[i]);
         }
@@ -65,12 +106,15 @@ int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room)
     return TW_OK;
 }
 
-void tw_plan_run_tiles(const tw_gemm_plan *plan, const void *a, const void *b, void *c, tw_args *args)
+int tw_plan_run_tiles(const tw_gemm_plan *plan, const void *a, const void *b, void *c, tw_args *args)
 {
     if (__builtin_expect(tw_verbose, 0)) {
         tw_trace(plan, 1);
     }
     const void *x = plan->exchanged ? b : a, *y = plan->exchanged ? a : b;
+    if (plan->blocked) {
+        return tw_blocked_run(tw_blocked_of(plan), &args->alpha, x, y, &args->beta, c);
+    }
     for (int i = 0; i < plan->count; i++) {
         tw_run_command(&plan->commands[i], x, y, c, args);
     }
@@ -82,6 +126,7 @@ void tw_plan_run_tiles(const tw_gemm_plan *plan, const void *a, const void *b, v
             tw_run_command(&command, x, y, c, args);
         }
     }
+    return TW_OK;
 }
 
 int tw_plan_run(const tw_gemm_plan *plan, const tw_scalar *alpha, const void *a, const void *b, const tw_scalar *beta,
@@ -102,20 +147,19 @@ int tw_plan_run(const tw_gemm_plan *plan, const tw_scalar *alpha, const void *a,
     if (a == NULL || b == NULL || c == NULL) {
         return tw_refuse_null(dtype, c == NULL ? TW_ARGUMENT_C : a == NULL ? TW_ARGUMENT_A : TW_ARGUMENT_B);
     }
-    tw_plan_run_tiles(plan, a, b, c, &args);
-    return TW_OK;
+    return tw_plan_run_tiles(plan, a, b, c, &args);
 }
 
 int tw_plan_run_once(const tw_key *key, const tw_scalar *alpha, const void *a, const void *b, const tw_scalar *beta,
                      void *c)
 {
     small_plan made;
-    int status = tw_plan_fill(&made.plan, key, 1);
+    int status = tw_plan_fill(&made.plan, key, 1, NULL);
     if (status == TW_ERROR_KERNEL &&
         tw_scalar_is(key->variant & 0xff, alpha, 0)) { /* no kernel conjugates so: nor need */
         tw_key without = *key;
         without.k = 0;
-        status = tw_plan_fill(&made.plan, &without, 1);
+        status = tw_plan_fill(&made.plan, &without, 1, NULL);
     }
     return status ? status : tw_plan_run(&made.plan, alpha, a, b, beta, c);
 }
@@ -137,18 +181,17 @@ int tw_gemm_plan_create(tw_gemm_plan **plan, int dtype, int layout, int transa, 
         return TW_ERROR_TILER;
     }
     tw_key key = {m, n, k, lda, ldb, ldc, layout, transa, transb, tw_variant(type, isa, atomic_load(&tw_tiler_now))};
-    size_t most = sizeof(tw_gemm_plan) + TW_PLAN_TILES * sizeof(tw_command);
+    size_t most = tw_plan_bytes_most();
     tw_gemm_plan *made = malloc(most);
     if (made == NULL) {
         return tw_fail(TW_ERROR_MEMORY, "tw_gemm_plan_create: out of memory for %zu bytes.", most);
     }
-    int status = tw_plan_fill(made, &key, TW_PLAN_TILES);
+    int status = tw_plan_fill(made, &key, TW_PLAN_TILES, NULL);
     if (status != TW_OK) {
         free(made);
         return status;
     }
-    int kept = made->count > 0 ? made->count : 1;
-    tw_gemm_plan *fitted = realloc(made, sizeof *made + (size_t)kept * sizeof(tw_command));
+    tw_gemm_plan *fitted = realloc(made, tw_plan_bytes(made));
     *plan = fitted ? fitted : made;
     return TW_OK;
 }

@@ -52,6 +52,7 @@ enum {
     TW_ERROR_BATCH = 104,  /* a batch of fewer than none, or one that writes all its products to one place */
     TW_ERROR_WRONG = 106,  /* a kernel computes a wrong product */
     TW_ERROR_TUNING = 107, /* a tuning file is corrupt, stale or another machine's */
+    TW_ERROR_PACKED = 108, /* not a packed operand, or not the one that the plan takes */
     TW_ERROR_TILER = 105   /* TILEWRIGHT_TILER, or what tw_tiler_set was given, is none of those there are */
 };
 
@@ -138,6 +139,31 @@ TW_API int64_t tw_gemm_plan_tiles(const tw_gemm_plan *plan, int64_t most, tw_gem
 TW_API int tw_gemm_plan_isa(const tw_gemm_plan *plan);
 TW_API const char *tw_gemm_plan_path(const tw_gemm_plan *plan);
 
+/* ---- Packed operands: one matrix made ready, for many products ----
+ *
+ * An operand in panels, the order in which kernels read it, behind a header that says what it is. It depends on the
+ * matrix, its type and the ISA, not on the other matrix nor on threads, and holds no pointer: it may be copied, written to a
+ * file and used by another process with this version and ISA. Kept at an address that is a multiple of 64 it is read
+ * fastest; any multiple of 16 will do.
+ *
+ * dtype       's', 'd', 'c' or 'z'
+ * layout      of x and of the products, TW_ROW_MAJOR or TW_COL_MAJOR
+ * operand     'A' or 'B': which side of the product it will stand on
+ * trans       op: 'N', 'T', 'C' or 'R'
+ * rows, columns   of op(x); x is stored columns x rows with 'T' and 'C'
+ * alpha       one number, multiplied into what is packed; NULL: 1
+ * ld          elements from one row (column-major: column) of x as stored to the next
+ *
+ * Errors: 1 to 9, the number of the argument that is wrong; TW_ERROR_TYPE, TW_ERROR_ISA. */
+
+/* How many bytes tw_pack writes. */
+TW_API int tw_pack_size(int dtype, int layout, int operand, int trans, int64_t rows, int64_t columns, int64_t *bytes);
+TW_API int tw_pack(int dtype, int layout, int operand, int trans, int64_t rows, int64_t columns, const void *alpha,
+                   const void *x, int64_t ld, void *packed);
+/* Is there a whole packed operand that can be used here? TW_OK, or TW_ERROR_PACKED and tw_error_message says what is
+ * wrong: cut off, edited (of the header only; keep a checksum beside it if it travels), another version's or ISA's. */
+TW_API int tw_packed_check(const void *packed, int64_t bytes);
+
 /* ---- Batches: many products of one shape, or of several ----
  *
  * The products must not depend on each other: no C overlaps another, nor any A or B. Everything is checked before
@@ -191,6 +217,9 @@ TW_API int tw_isa_serving(int dtype, int transa, int transb);
 TW_API int tw_tiler_set(const char *name);
 /* The name; NULL: TILEWRIGHT_TILER is none of them, and tw_error_message says so. */
 TW_API const char *tw_tiler_current(void);
+/* For tests: send products that are new from now on through one path, where it can serve them: "tiles", "blocked", "stream",
+ * "dot", "copied" or "inner". NULL, "auto": whichever is thought fastest. */
+TW_API int tw_path_set(const char *name);
 /* For tests: cut C[m x n] with kernels of these sizes, `count` pairs (m, n), into (i, j, m, n) at `tiles`, which has room
  * for 256. Returns how many; -1: more than 256; else minus an error. */
 TW_API int tw_tile_sizes(const char *tiler, int count, const int *sizes, int64_t m, int64_t n, int64_t k, int *tiles);

@@ -2,7 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "internal.h"
+#include "blocked.h"
 #include "tiling.h"
 
 int tw_verbose;
@@ -14,6 +14,9 @@ int tw_gemm_plan_isa(const tw_gemm_plan *plan)
 
 const char *tw_gemm_plan_path(const tw_gemm_plan *plan)
 {
+    if (plan->blocked) {
+        return tw_blocked_of(plan)->path;
+    }
     return plan->count < 0 ? "walk" : plan->count == 0 ? "nothing to do" : plan->count == 1 ? "one kernel" : "tiles";
 }
 
@@ -31,6 +34,9 @@ static void fill(const tw_gemm_plan *plan, const tw_tile *tile, tw_gemm_tile *to
 int64_t tw_gemm_plan_tiles(const tw_gemm_plan *plan, int64_t most, tw_gemm_tile *tiles)
 {
     int64_t count = 0;
+    if (plan->blocked) {
+        return 0;
+    }
     if (plan->count < 0 || (plan->count > 0 && plan->walked)) {
         tw_walk walk = tw_walk_begin(plan->tiles, plan->form.m, plan->form.n);
         for (tw_tile tile; tw_walk_next(&walk, &tile); count++) {
@@ -46,7 +52,7 @@ int64_t tw_gemm_plan_tiles(const tw_gemm_plan *plan, int64_t most, tw_gemm_tile 
             return -1;
         }
         const tw_form *form = &plan->form;
-        count = tw_tile_c(plan->tiles, plan->key.variant >> 16, form->m, form->n, form->k, list);
+        count = tw_tile_c(plan->tiles, plan->key.variant >> 16 & TW_STRATEGY, form->m, form->n, form->k, list);
         for (int64_t i = 0; i < count && i < most; i++) {
             fill(plan, &list->tiles[i], &tiles[i]);
         }
