@@ -64,8 +64,7 @@ TW_API const char *tw_error_message(void);
  *
  * layout            TW_ROW_MAJOR or TW_COL_MAJOR, of all three matrices.
  * transa, transb    op of A and of B: 'N' the matrix, 'T' its transpose, 'C' its conjugate transpose ('T' for real
- *                   types), 'R' its conjugate, not transposed ('N' for real types). Lower case as well. 'R' of one with
- *                   'N' of the other is TW_ERROR_KERNEL on the ISAs whose kernels conjugate by mode: neon and scalar.
+ *                   types), 'R' its conjugate, not transposed ('N' for real types). Lower case as well.
  * m, n, k           op(A) is m x k, op(B) is k x n, C is m x n. Each >= 0, in elements.
  * lda, ldb, ldc     elements from one row to the next (row-major) or one column to the next (column-major); at least
  *                   the length of a row (column) as stored, and at least 1.
