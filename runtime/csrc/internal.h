@@ -41,6 +41,9 @@ enum { TW_MOST_THREADS = 1024 };
 /* Threads that a call made now by this thread may use; 1 within a task. */
 int tw_threads_allowed(void);
 
+/* How many of them work that takes one thread so many nanoseconds is worth. */
+int tw_threads_worth(double nanoseconds);
+
 typedef void (*tw_task_fn)(void *context, int64_t task);
 
 /* Run tasks 0 .. tasks - 1, each exactly once, in any order, on up to so many threads, this one among them; returns when

@@ -114,6 +114,25 @@ int tw_threads_allowed(void)
     return number > 0 ? number : 1;
 }
 
+/* What a thread must have to do, in nanoseconds: `build.py bench threads` shows from where on two are faster than one, the
+ * second being awake (5000 or so) or asleep. */
+static _Atomic double least_share = 50000;
+
+double tw_thread_share(double nanoseconds)
+{
+    return nanoseconds >= 0 ? atomic_exchange(&least_share, nanoseconds) : atomic_load(&least_share);
+}
+
+int tw_threads_worth(double nanoseconds)
+{
+    double share = atomic_load_explicit(&least_share, memory_order_relaxed);
+    if (nanoseconds < 2 * share) { /* most calls: nothing else is looked at */
+        return 1;
+    }
+    int allowed = tw_threads_allowed();
+    return nanoseconds < share * allowed ? (int)(nanoseconds / share) : allowed;
+}
+
 /* ---- Work ---- */
 
 static void sleep_on(atomic_uint *word, unsigned value)

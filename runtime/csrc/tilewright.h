@@ -171,6 +171,9 @@ TW_API int tw_gemm_batch_groups(int64_t groups, const tw_gemm_plan *const *plans
 TW_API int tw_set_num_threads(int threads);
 /* How many that is; -1: TILEWRIGHT_NUM_THREADS is no such number, and tw_error_message says so. */
 TW_API int tw_get_num_threads(void);
+/* For measurements: how long, in nanoseconds as foreseen, each thread of a call must have to do for there to be several; a
+ * call of less than twice that uses one. Sets it and returns what it was; negative: returns it. */
+TW_API double tw_thread_share(double nanoseconds);
 
 /* ---- Instruction sets ----
  *
