@@ -18,14 +18,6 @@ enum { TW_ISAS = TW_ISA_COUNT, TW_DTYPES = TW_DTYPE_COUNT, TW_MODES = TW_MODE_CO
 /* Note why for tw_error_message and return `status`. */
 int tw_fail(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* ---- threads.c ---- */
-
-/* How many threads a call made now by this thread may use; 1 inside a task. */
-int tw_threads_allowed(void);
-typedef void (*tw_task_fn)(void *context, int64_t task);
-/* Run tasks 0 to tasks - 1, each once, in any order, on so many threads at most; returns when all are done. */
-void tw_parallel(int threads, int64_t tasks, tw_task_fn run, void *context);
-
 /* ---- isa.c ---- */
 
 extern atomic_int tw_isa_now; /* what products use; -1: refused, and tw_isa_current says why */
@@ -36,6 +28,28 @@ extern atomic_int tw_isa_now; /* what products use; -1: refused, and tw_isa_curr
 unsigned tw_cpu_isas(void);
 /* The CPU's name and what tells apart those that share it. */
 const char *tw_cpu_signature(void);
+
+/* ---- cores.c ---- */
+
+/* Cores this process may use, by affinity and control group; at least 1. */
+int tw_cores(void);
+
+/* ---- threads.c ---- */
+
+enum { TW_MOST_THREADS = 1024 };
+
+/* Threads that a call made now by this thread may use; 1 within a task. */
+int tw_threads_allowed(void);
+
+/* How many of them work that takes one thread so many nanoseconds is worth. */
+int tw_threads_worth(double nanoseconds);
+
+typedef void (*tw_task_fn)(void *context, int64_t task);
+
+/* Run tasks 0 .. tasks - 1, each exactly once, in any order, on up to so many threads, this one among them; returns when
+ * all are done. One after the other, here, where there is no more than one thread, the pool is another caller's or this is a
+ * task itself. */
+void tw_parallel(int threads, int64_t tasks, tw_task_fn run, void *context);
 
 /* ---- tuning.c: what kernels cost ---- */
 
@@ -160,6 +174,7 @@ typedef struct tw_command {
     uint64_t mask;
     const void *lanes;
     uint64_t conj; /* TW_FLAG_CONJ or 0 */
+    int set;       /* which of the plan's ready arguments; -1: none of them */
 } tw_command;
 
 /* The arguments that are the same for every tile, for alpha = 1 and beta = 0. */
@@ -212,12 +227,16 @@ static inline bool tw_key_same(const tw_key *x, const tw_key *y)
            0;
 }
 
+enum { TW_PLAN_SETS = 6 };
+
 struct tw_gemm_plan {
     tw_kernel_fn run; /* a product of one tile: its kernel, at the matrices' first elements; else NULL */
     bool exchanged;   /* row-major: the kernels' A is the caller's B */
     bool walked;      /* cut by the walk, not by the tiler */
-    int16_t count;    /* commands; -1: more than are listed */
-    tw_args args;     /* for alpha = 1 and beta = 0 */
+    bool ready; /* every command has a set: for alpha = 1 and beta = 0 nothing need be written before a kernel runs */
+    int16_t count;              /* commands; -1: more than are listed */
+    tw_args args;               /* for alpha = 1 and beta = 0 */
+    tw_args sets[TW_PLAN_SETS]; /* the same with what tiles differ in */
     tw_key key;
     tw_form form;
     const tw_tiles *tiles;
@@ -251,6 +270,8 @@ int tw_plan_run(const tw_gemm_plan *plan, const tw_scalar *alpha, const void *a,
                 void *c);
 /* The same with arguments that hold the scalars, and pointers that may be added to. */
 int tw_plan_run_tiles(const tw_gemm_plan *plan, const void *a, const void *b, void *c, tw_args *args);
+/* Run a `ready` plan for alpha = 1 and beta = 0; no pointer is NULL. */
+void tw_plan_run_ready(const tw_gemm_plan *plan, const void *a, const void *b, void *c);
 /* A plan without memory of its own: for what is not worth keeping, or cannot be kept. */
 int tw_plan_run_once(const tw_key *key, const tw_scalar *alpha, const void *a, const void *b, const tw_scalar *beta,
                      void *c);

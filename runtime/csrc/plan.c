@@ -10,6 +10,30 @@ typedef union small_plan {
                (sizeof(tw_command) > sizeof(tw_blocked) ? sizeof(tw_command) : sizeof(tw_blocked))];
 } small_plan;
 
+/* Arguments for alpha = 1 and beta = 0, one set for all tiles that agree in them. Few differ: in masks, where C ends. */
+static void make_ready(tw_gemm_plan *plan)
+{
+    int used = 0;
+    plan->ready = plan->count > 0 && !tw_verbose;
+    for (int i = 0; i < plan->count && plan->ready; i++) {
+        tw_command *command = &plan->commands[i];
+        int set = 0;
+        while (set < used && (plan->sets[set].mask != command->mask || plan->sets[set].lanes != command->lanes ||
+                              plan->sets[set].flags != command->conj)) {
+            set++;
+        }
+        if (set == TW_PLAN_SETS) {
+            plan->ready = false;
+        } else if (set == used) {
+            plan->sets[used] = plan->args;
+            plan->sets[used].mask = command->mask;
+            plan->sets[used].lanes = command->lanes;
+            plan->sets[used++].flags = command->conj;
+        }
+        command->set = set;
+    }
+}
+
 size_t tw_plan_bytes(const tw_gemm_plan *plan)
 {
     size_t commands = (plan->count > 0 ? (size_t)plan->count : 1) * sizeof(tw_command);
@@ -43,6 +67,9 @@ int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room, const tw_wish 
     tw_wish usual = {.reproducible = tiler & TW_REPRODUCIBLE};
     wish = wish ? wish : &usual;
     tw_form *form = &plan->form;
+    if (tw_get_num_threads() < 0) { /* here, so that what fails is every product, and none asks twice */
+        return TW_ERROR_THREADS;
+    }
     int status = tw_form_of(key, form, &isa);
     if (status != TW_OK) {
         return status;
@@ -50,6 +77,7 @@ int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room, const tw_wish 
     plan->key = *key;
     plan->exchanged = key->layout == TW_ROW_MAJOR;
     plan->run = NULL;
+    plan->ready = false;
     plan->walked = room < TW_PLAN_TILES;
     plan->count = 0;
     plan->tiles = NULL;
@@ -68,7 +96,8 @@ int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room, const tw_wish 
     tw_operation op_a = {form->trans_a, form->conj_a && form->k > 0},
                  op_b = {form->trans_b, form->conj_b && form->k > 0};
     status = tw_select(isa, form->dtype, op_a, op_b, &plan->tiles, &form->mode, &plan->served_by);
-    if (status == TW_ERROR_KERNEL) { /* conjugated but not transposed: no tile does that by itself, packing does */
+    if (status == TW_ERROR_KERNEL &&
+        op_a.conj != op_b.conj) { /* conjugated but not transposed: no tile does that by itself, packing does */
         int refused = status;
         status = fill_blocked(plan, isa, TW_PATH_BLOCKED, wish, &blocked);
         return status == TW_OK && !blocked ? refused : status;
@@ -103,7 +132,17 @@ int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room, const tw_wish 
         plan->args.lanes = only->lanes;
         plan->args.flags = only->conj;
     }
+    make_ready(plan);
     return TW_OK;
+}
+
+void tw_plan_run_ready(const tw_gemm_plan *plan, const void *a, const void *b, void *c)
+{
+    const char *x = plan->exchanged ? b : a, *y = plan->exchanged ? a : b;
+    const tw_command *command = plan->commands, *end = command + plan->count;
+    do {
+        command->run(x + command->a, y + command->b, (char *)c + command->c, &plan->sets[command->set]);
+    } while (++command != end);
 }
 
 int tw_plan_run_tiles(const tw_gemm_plan *plan, const void *a, const void *b, void *c, tw_args *args)
@@ -203,9 +242,15 @@ void tw_gemm_plan_destroy(tw_gemm_plan *plan)
 
 int tw_gemm_execute(const tw_gemm_plan *plan, const void *a, const void *b, void *c)
 {
-    if (plan->run != NULL && a != NULL && b != NULL && c != NULL) {
-        plan->run(plan->exchanged ? b : a, plan->exchanged ? a : b, c, &plan->args);
-        return TW_OK;
+    if (a != NULL && b != NULL && c != NULL) {
+        if (plan->run != NULL) {
+            plan->run(plan->exchanged ? b : a, plan->exchanged ? a : b, c, &plan->args);
+            return TW_OK;
+        }
+        if (plan->ready) {
+            tw_plan_run_ready(plan, a, b, c);
+            return TW_OK;
+        }
     }
     return tw_gemm_plan_execute(plan, NULL, a, b, NULL, c);
 }
