@@ -241,6 +241,7 @@ struct tw_gemm_plan {
     tw_form form;
     const tw_tiles *tiles;
     int served_by;         /* ISA */
+    char packed;           /* 'A' or 'B', of the caller's operands: comes packed; 0: neither */
     bool blocked;          /* goes through blocks: a tw_blocked lies where commands would */
     tw_command commands[]; /* at least one */
 };
@@ -253,8 +254,9 @@ static inline int32_t tw_variant(int dtype, int isa, int tiler)
 
 /* What the caller of a plan asks for beyond its arguments. */
 typedef struct tw_wish {
-    int given;         /* 'A' or 'B' of the kernels: it comes packed; 0: neither */
+    int given;         /* 'A' or 'B' of the kernels: comes packed; 0: neither */
     int threads;       /* at most; 0: as many as are allowed at the time */
+    bool blocked;      /* through blocks, whatever its size */
     bool reproducible; /* the same bits whatever the tiles, threads and neighbours */
 } tw_wish;
 

@@ -84,6 +84,7 @@ int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room, const tw_wish 
     plan->args = (tw_args){0};
     plan->served_by = isa;
     plan->blocked = false;
+    plan->packed = 0;
     if (form->m == 0 || form->n == 0) {
         return TW_OK;
     }
@@ -258,6 +259,9 @@ int tw_gemm_execute(const tw_gemm_plan *plan, const void *a, const void *b, void
 int tw_gemm_plan_execute(const tw_gemm_plan *plan, const void *alpha, const void *a, const void *b, const void *beta,
                          void *c)
 {
+    if (plan->packed) {
+        return tw_gemm_plan_execute_packed(plan, alpha, a, b, beta, c);
+    }
     int dtype = plan->form.dtype;
     tw_scalar first = tw_alpha_at(dtype, alpha), second = tw_beta_at(dtype, beta);
     return tw_plan_run(plan, &first, a, b, &second, c);

@@ -158,6 +158,30 @@ static bool blocked(tw_blocked *plan, const tw_wish *wish, int *status)
     return settle(plan, status);
 }
 
+/* One operand comes packed. If it is the long one its panels are the chunks; nothing is turned, for panels have a side. */
+static bool given(tw_blocked *plan, const tw_wish *wish, int *status)
+{
+    tw_caches caches = tw_caches_here();
+    int64_t element = tw_element_bytes(plan->dtype);
+    int side = wish->given == 'A' ? TW_VECTOR_SIDE : TW_SCALAR_SIDE, other = !side;
+    panels(plan, side);
+    plan->stand[side].format = TW_GIVEN;
+    plan->stand[side].conj = false;
+    panels(plan, other);
+    bool is_long = plan->size[side] >= plan->size[other];
+    plan->split = is_long ? side : other;
+    int64_t most = at_most(at_least(caches.first / 2 / (plan->stand[TW_SCALAR_SIDE].width * element), 64), 512);
+    if (is_long && plan->size[other] <= 2 * plan->stand[other].width) {
+        most = at_least(caches.second / 4 / (plan->size[other] * element), most); /* read from end to end */
+    } else if (!is_long && plan->size[side] <= 8 && !along_k(plan, other) && other == TW_VECTOR_SIDE) {
+        plan->stand[other].format = TW_DIRECT;
+        most = 32;
+    }
+    plan->kc = wish->reproducible ? 256 : even(plan->k, most);
+    plan->lines = is_long ? plan->stand[side].width : caches.second / 2 / (plan->kc * element);
+    return settle(plan, status);
+}
+
 static bool stream(tw_blocked *plan, const tw_wish *wish, int *status)
 {
     tw_caches caches = tw_caches_here();
@@ -278,7 +302,7 @@ static int choose(const tw_form *form, const tw_wish *wish)
     int64_t m = form->m, n = form->n, k = form->k, element = tw_element_bytes(form->dtype);
     double work = (double)m * (double)n * (double)k, bytes = (double)element * (double)k * (double)(m + n);
     if (work <= 96. * 96. * 96. && bytes <= (double)caches.second / 2) {
-        return wish->reproducible && k > 256 ? TW_PATH_BLOCKED : TW_PATH_TILES;
+        return wish->reproducible ? TW_PATH_BLOCKED : TW_PATH_TILES;
     }
     int64_t s = at_most(m, n), l = at_least(m, n);
     if (l <= 128 && k >= 16 * l) {
@@ -305,6 +329,20 @@ int tw_route(const tw_form *form, int isa, int path, const tw_wish *wish, tw_blo
         path = choose(form, wish);
     }
     *found = false;
+    if (wish->given != 0) {
+        *plan = begin(form, isa);
+        plan->threads = threads_for(form, wish);
+        plan->path = "packed";
+        *found = given(plan, wish, &status);
+        return status == TW_OK && !*found ? tw_fail(TW_ERROR_KERNEL,
+                                                    "tw_skinny_plan_create: %s has no kernels for packed "
+                                                    "operands of type '%c'; build all of them.",
+                                                    tw_isa_name(isa), tw_letters[form->dtype])
+                                          : status;
+    }
+    if (wish->blocked && path == TW_PATH_TILES) {
+        path = TW_PATH_BLOCKED;
+    }
     for (int attempt = 0; attempt < 2 && path != TW_PATH_TILES; attempt++, path = TW_PATH_BLOCKED) {
         *plan = begin(form, isa);
         plan->threads = threads_for(form, wish);

@@ -54,6 +54,8 @@ enum {
     TW_ERROR_BATCH = 104,   /* a batch of fewer than none, or one that writes all its products to one place */
     TW_ERROR_WRONG = 106,   /* a kernel computes a wrong product */
     TW_ERROR_TUNING = 107,  /* a tuning file is corrupt, stale or another machine's */
+    TW_ERROR_PACKED = 108,  /* not a packed operand, or not the one that the plan takes */
+    TW_ERROR_PLAN = 109,    /* a plan asked for what cannot be: `pack`, `reuse` or `flags` */
     TW_ERROR_THREADS = 110, /* a number of threads that cannot be */
     TW_ERROR_TILER = 105    /* TILEWRIGHT_TILER, or what tw_tiler_set was given, is none of those there are */
 };
@@ -164,6 +166,40 @@ TW_API int tw_pack(int dtype, int layout, int operand, int trans, int64_t rows, 
 /* Is there a whole packed operand that can be used here? TW_OK, or TW_ERROR_PACKED and tw_error_message says what is
  * wrong: cut off, edited (of the header only; keep a checksum beside it if it travels), another version's or ISA's. */
 TW_API int tw_packed_check(const void *packed, int64_t bytes);
+
+/* Flags of tw_skinny_plan_create. TW_PLAN_REPRODUCIBLE: an element of C gets the same bits whatever tile computes it, on
+ * however many threads, and whatever other rows and columns there are: k is summed in order, in blocks of 256 steps. As
+ * TILEWRIGHT_REPRODUCIBLE=1 does for every product. Not across instruction sets. */
+enum { TW_PLAN_REPRODUCIBLE = 1 };
+
+/* Make a plan that may take one operand packed.
+ *
+ * pack      'A' or 'B': that operand will come packed, by tw_pack with this layout and operation; 'N': neither; '?': the
+ *           larger one if packing it once pays within `reuse` products, as far as is known beforehand
+ * reuse     products that one packed operand will serve, at least 1
+ * threads   at most so many, 1 to 1024; 0: as many as are allowed at the time
+ * The rest is as for tw_gemm_plan_create; the leading dimension of a packed operand is not looked at. */
+TW_API int tw_skinny_plan_create(tw_gemm_plan **plan, int dtype, int layout, int transa, int transb, int64_t m,
+                                 int64_t n, int64_t k, int64_t lda, int64_t ldb, int64_t ldc, int pack, int64_t reuse,
+                                 int threads, int flags);
+/* Which operand a plan takes packed: 'A', 'B' or 0. */
+TW_API int tw_gemm_plan_packed(const tw_gemm_plan *plan);
+/* As tw_gemm_plan_execute; the operand that the plan takes packed is what tw_pack wrote. TW_ERROR_PACKED, and nothing
+ * changed, where it is another one. */
+TW_API int tw_gemm_plan_execute_packed(const tw_gemm_plan *plan, const void *alpha, const void *a, const void *b,
+                                       const void *beta, void *c);
+
+/* How a plan goes through blocks; all zero where it does not. */
+typedef struct tw_plan_blocks {
+    int64_t kc, chunk, memory; /* k steps of a block; lines of a chunk; bytes needed beside the operands */
+    int32_t threads, parts;    /* as they would be now; parts of k that are summed apart */
+    int32_t split;             /* 'A' or 'B': the operand that is cut into chunks */
+    char format_a, format_b; /* 'g' packed by the caller, 'p' packed at each call, 'c' lines copied, 'd' where it is */
+    double seconds, packing; /* what a product, and packing the operand that may be packed, is thought to take */
+    double payback;          /* products after which packing has paid; -1: never */
+} tw_plan_blocks;
+
+TW_API void tw_gemm_plan_blocks(const tw_gemm_plan *plan, tw_plan_blocks *blocks);
 
 /* ---- Batches: many products of one shape, or of several ----
  *
