@@ -7,7 +7,8 @@ array([[1., 1.],
        [1., 1.],
        [1., 1.]], dtype=float32)
 
-`gemm` multiplies, `gemm_plan` makes a product ready to be run many times, `gemm_batch` multiplies stacks of matrices.
+`gemm` multiplies, `gemm_plan` makes a product ready to be run many times, `skinny_plan` one whose large matrix is packed
+once, `gemm_batch` multiplies stacks of matrices.
 `set_num_threads` limits the threads of a call, `explain` says how a product runs, `info` what runs it, `selftest`
 checks every kernel on this CPU, `tune` times them, and the errors derive from `ValueError`, `TypeError` and
 `RuntimeError`.
@@ -29,13 +30,16 @@ from .errors import (
     IsaError,
     LayoutError,
     OverlapError,
+    PackedError,
     ScalarError,
     ShapeError,
     TilewrightError,
     TuningError,
 )
 from .explain import Explanation, explain
+from .packed import Packed
 from .plan import Plan, gemm_plan
+from .skinny import skinny_plan
 from .threads import get_num_threads, register_controller, set_num_threads
 from .tuning import Tuning, tune, tuning_status
 
@@ -52,6 +56,8 @@ __all__ = [
     "IsaError",
     "LayoutError",
     "OverlapError",
+    "Packed",
+    "PackedError",
     "Plan",
     "ScalarError",
     "SelfTest",
@@ -67,6 +73,7 @@ __all__ = [
     "info",
     "selftest",
     "set_num_threads",
+    "skinny_plan",
     "tune",
     "tuning_status",
 ]
