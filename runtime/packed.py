@@ -105,7 +105,14 @@ def pack(x: Array, side: str, trans: str, kind: Kind, alpha: Any) -> Packed:
     """
     row_major, ld, pointer = operand(x, kind)
     rows, columns = x.shape if trans == "N" else x.shape[::-1]
-    what = kind.letter, lib.TW_ROW_MAJOR, ord(side.upper()), (OPERATIONS if row_major else FLIPPED)[trans], rows, columns
+    what = (
+        kind.letter,
+        lib.TW_ROW_MAJOR,
+        ord(side.upper()),
+        (OPERATIONS if row_major else FLIPPED)[trans],
+        rows,
+        columns,
+    )
     size = ffi.new("int64_t *")
     status = lib.tw_pack_size(*what, size)
     if status:
