@@ -8,7 +8,7 @@
 enum {
     TW_GIVEN,  /* panels of all k steps that the caller keeps */
     TW_PANELS, /* panels made for this product */
-    TW_COPIED, /* its lines, copied so that a block of them lies together */
+    TW_COPIED, /* its lines, copied so that they lie apart as suits the caches; never the one that is cut */
     TW_DIRECT  /* where it is */
 };
 
@@ -52,7 +52,7 @@ enum {
     TW_PATH_BLOCKED,
     TW_PATH_STREAM,
     TW_PATH_DOT,
-    TW_PATH_COPIED,
+    TW_PATH_DIRECT,
     TW_PATH_INNER,
     TW_PATHS
 };

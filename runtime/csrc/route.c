@@ -3,18 +3,20 @@
  * What decides is how often an element of an operand is used and how it lies. Of a product with a short dimension s the
  * long operand is read from memory once, at s multiply-adds an element:
  *
- *     path      long operand        lies            the short one
- *     stream    where it is         along its lines panels           few k steps at a time, so that C stays near
- *     dot       where it is         along k         lines            vectors along k; s up to 8, real types
- *     copied    a few lines copied  along k         panels           from s = 9 on: elements are taken one at a time
- *     blocked   panels              either          panels           everything else
- *     inner     where it is         either          where it is      m and n small, k huge; k is split among threads
+ *     path      long operand    lies             the short one
+ *     stream    where it is     along its lines  panels           few k steps at a time, so that C stays near
+ *     dot       where it is     along k          lines            real types: vectors along k, eight long lines at a time
+ *     direct    where it is     along k          panels           complex: elements of the long one are taken one at a time
+ *     blocked   panels          either           panels           everything else
+ *     inner     where it is     either           where it is      m and n small, k huge; k is split among threads
  *
  * The tables of panels, C's chunk and kc follow from the caches and the shape. */
 #include <unistd.h>
 
 #include "blocked.h"
 #include "tiling.h"
+
+enum { LONGEST_DOT = 64 };
 
 static int64_t at_most(int64_t x, int64_t y)
 {
@@ -175,7 +177,7 @@ static bool given(tw_blocked *plan, const tw_wish *wish, int *status)
         most = at_least(caches.second / 4 / (plan->size[other] * element), most); /* read from end to end */
     } else if (!is_long && plan->size[side] <= 8 && !along_k(plan, other) && other == TW_VECTOR_SIDE) {
         plan->stand[other].format = TW_DIRECT;
-        most = 32;
+        most = 16;
     }
     plan->kc = wish->reproducible ? 256 : even(plan->k, most);
     plan->lines = is_long ? plan->stand[side].width : caches.second / 2 / (plan->kc * element);
@@ -196,51 +198,58 @@ static bool stream(tw_blocked *plan, const tw_wish *wish, int *status)
     plan->stand[TW_VECTOR_SIDE].format = TW_DIRECT;
     plan->stand[TW_VECTOR_SIDE].width = tw_panel_width(plan->isa, plan->dtype, TW_VECTOR_SIDE);
     plan->split = TW_VECTOR_SIDE;
-    plan->kc = wish->reproducible ? 256 : even(plan->k, 32);
+    plan->kc = wish->reproducible ? 256 : even(plan->k, plan->size[1] <= 8 ? 8 : 16);
     plan->lines = caches.second / 4 / (plan->size[1] * element);
     return settle(plan, status);
 }
 
+/* Both along k. The fewer the other lines are, the more of the long operand's are read side by side: memory answers many
+ * at a time. */
 static bool dot(tw_blocked *plan, const tw_wish *wish, int *status)
 {
     tw_caches caches = tw_caches_here();
-    int64_t element = tw_element_bytes(plan->dtype);
-    if (plan->size[0] < plan->size[1]) {
+    int64_t element = tw_element_bytes(plan->dtype), few = at_most(plan->size[0], plan->size[1]);
+    bool small_tiles = plan->isa == TW_ISA_NEON || plan->isa == TW_ISA_SCALAR;
+    int split = TW_SCALAR_SIDE;
+    if (plan->size[split] < plan->size[!split]) {
         turn(plan);
     }
-    if (wish->reproducible || tw_is_complex(plan->dtype) || !along_k(plan, TW_VECTOR_SIDE) || plan->size[1] > 12) {
+    if (wish->reproducible || tw_is_complex(plan->dtype) || !along_k(plan, split) || few > LONGEST_DOT) {
         return false;
     }
-    plan->stand[TW_SCALAR_SIDE].format = TW_COPIED;
-    plan->stand[TW_SCALAR_SIDE].width = (int)plan->size[1];
-    plan->stand[TW_VECTOR_SIDE].format = TW_DIRECT;
-    plan->stand[TW_VECTOR_SIDE].width = plan->isa == TW_ISA_NEON || plan->isa == TW_ISA_SCALAR ? 4 : 2;
-    plan->split = TW_VECTOR_SIDE;
-    int64_t most = at_most(at_least(caches.first / 2 / (plan->size[1] * element), 256), 4096);
+    plan->split = split;
+    plan->stand[!split].format = TW_COPIED;
+    plan->stand[!split].width = (int)few;
+    plan->stand[split].format = TW_DIRECT;
+    plan->stand[split].width = small_tiles ? 4 : few == 1 ? 12 : 8;
+    int64_t most =
+        at_most(at_least(caches.first / 2 / ((split == TW_SCALAR_SIDE && few > 2 ? 8 : few) * element), 256), 4096);
     plan->kc = round_up(even(plan->k, most), 64);
     plan->lines = 1024;
     return settle(plan, status);
 }
 
-static bool copied(tw_blocked *plan, const tw_wish *wish, int *status)
+/* Elements of the long operand are taken one at a time where they lie, along k. */
+static bool direct(tw_blocked *plan, const tw_wish *wish, int *status)
 {
     if (plan->size[1] < plan->size[0]) {
         turn(plan);
     }
-    if (!along_k(plan, TW_SCALAR_SIDE)) {
+    if (wish->reproducible || !along_k(plan, TW_SCALAR_SIDE)) {
         return false;
     }
     panels(plan, TW_VECTOR_SIDE);
-    plan->stand[TW_SCALAR_SIDE].format = TW_COPIED;
+    plan->stand[TW_SCALAR_SIDE].format = TW_DIRECT;
     plan->split = TW_SCALAR_SIDE;
-    plan->kc = wish->reproducible ? 256 : even(plan->k, 256);
     if (!settle(plan, status)) {
         return false;
     }
-    int rows = (int)at_most(at_most(plan->size[0], plan->stand[TW_VECTOR_SIDE].width), plan->tiles->most_rows);
-    plan->stand[TW_SCALAR_SIDE].width =
-        plan->tiles->width[plan->tiles->height[rows][plan->tiles->most_columns]][plan->tiles->most_columns];
-    plan->lines = 2 * plan->stand[TW_SCALAR_SIDE].width;
+    const tw_tiles *tiles = plan->tiles;
+    int rows = (int)at_most(at_most(plan->size[0], plan->stand[TW_VECTOR_SIDE].width), tiles->most_rows);
+    int width = tiles->width[tiles->height[rows][tiles->most_columns]][tiles->most_columns];
+    plan->stand[TW_SCALAR_SIDE].width = width;
+    plan->kc = even(plan->k, 4096);
+    plan->lines = 8 * width;
     return true;
 }
 
@@ -268,7 +277,7 @@ static const struct {
     const char *name;
     path_fn make;
 } paths[] = {{"auto", NULL}, {"tiles", NULL},    {"blocked", blocked}, {"stream", stream},
-             {"dot", dot},   {"copied", copied}, {"inner", inner}};
+             {"dot", dot},   {"direct", direct}, {"inner", inner}};
 
 int tw_path_set(const char *name)
 {
@@ -283,7 +292,7 @@ int tw_path_set(const char *name)
     }
     return tw_fail(TW_ERROR_TILER,
                    "tw_path_set: %.40s: there is no such path; there are auto, tiles, blocked, stream, dot, "
-                   "copied, inner.",
+                   "direct, inner.",
                    name);
 }
 
@@ -310,16 +319,20 @@ static int choose(const tw_form *form, const tw_wish *wish)
     }
     bool vector_long = m >= n;
     bool along = vector_long ? form->trans_a : !form->trans_b;
-    if (s <= 8 && !tw_is_complex(form->dtype)) {
-        return along ? TW_PATH_DOT : TW_PATH_STREAM;
+    if (l < 4 * s) {
+        return TW_PATH_BLOCKED;
     }
-    if (s <= 8) {
-        return along ? TW_PATH_COPIED : TW_PATH_STREAM;
+    if (!along) {
+        return s <= 128 ? TW_PATH_STREAM : TW_PATH_BLOCKED;
     }
-    if (s <= 64 && l >= 4 * s && along) {
-        return TW_PATH_COPIED;
+    switch (form->dtype) {
+    case TW_C:
+        return s <= 16 ? TW_PATH_DIRECT : TW_PATH_BLOCKED;
+    case TW_Z:
+        return s <= 48 ? TW_PATH_DIRECT : TW_PATH_BLOCKED;
+    default:
+        return s <= LONGEST_DOT ? TW_PATH_DOT : TW_PATH_BLOCKED;
     }
-    return TW_PATH_BLOCKED;
 }
 
 int tw_route(const tw_form *form, int isa, int path, const tw_wish *wish, tw_blocked *plan, bool *found)
