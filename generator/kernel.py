@@ -66,7 +66,7 @@ class Kernel:
     @cached_property
     def name(self) -> KernelName:
         """The kernel's name."""
-        features = ("prf",) if self.tile.prefetch else ()
+        features = (*(("prf",) if self.tile.prefetch else ()), *(("batch",) if self.tile.batch else ()))
         return KernelName(
             "gemm",
             self.entry.letter,
@@ -76,6 +76,8 @@ class Kernel:
             self.tile.widths,
             self.isa.name,
             features,
+            self.tile.k,
+            self.tile.lds,
         )
 
     @property

@@ -59,6 +59,7 @@ def kernel_header() -> str:
     return _render(
         "tw_kernel.h.j2",
         args=[(ctype, name, note, abi.offset(name)) for name, (ctype, _, note) in abi.ARGS.items()],
+        batch=[(ctype, name, note, abi.offset(name)) for name, (ctype, _, note) in abi.BATCH.items()],
         flags=[(name, bit, note) for name, (bit, note) in abi.FLAGS.items()],
         enums={
             "isa": abi.ISA_CODES,

@@ -172,6 +172,8 @@ class Isa(ABC):
     """Ways to build a kernel, of those that a spec can name."""
     turns: ClassVar[bool] = True
     """C may be summed transposed and turned as it is stored."""
+    constant_strides: ClassVar[bool] = False
+    """A stride may be a number in place of a register (`ir.number`): addressing adds it at no cost."""
     most_steps: ClassVar[int] = 64
     """The longest turn of the loop."""
 
@@ -282,6 +284,10 @@ class Isa(ABC):
         return self.show_register(register)
 
     # Addresses and control
+
+    @abstractmethod
+    def constant(self, register: Reg, value: int) -> Code:
+        """register = value."""
 
     @abstractmethod
     def load_arguments(self, wanted: Sequence[tuple[Reg, str]]) -> Code:

@@ -41,6 +41,7 @@ class X86(Isa):
     """Widths of vector columns there are, widest first."""
     evex: ClassVar[bool] = False
     """AVX-512's encoding: sixteen more registers, and factors broadcast from memory inside a multiplication."""
+    constant_strides: ClassVar[bool] = True
     most_steps: ClassVar[int] = 4
 
     def __init__(self) -> None:
@@ -152,6 +153,9 @@ class X86(Isa):
 
     def add(self, register: Reg, other: Reg | int) -> Code:
         return [Instruction(op.ADD, (register, other if isinstance(other, Reg) else Imm(other)))]
+
+    def constant(self, register: Reg, value: int) -> Code:
+        return [Instruction(op.MOV, (register, Imm(value)))]
 
     def lea(self, register: Reg, base: Reg, index: Reg, scale: int) -> Code:
         """register = base + index * scale."""

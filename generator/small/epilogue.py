@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from ..ir import Instruction, Reg
 from ..isa.base import Column
 from ..registers import Pool
+from .batch import general_registers
+from .fixed import Arguments
 from .tile import FLAG_ALPHA, FLAG_BETA, FLAG_CONJ, Program
 
 __all__ = ["write_c"]
@@ -23,10 +25,11 @@ Accumulators = list[list[tuple[Reg, ...]]]
 def write_c(program: Program, accumulators: Accumulators, spare: Pool) -> None:
     """Add the epilogue for ``accumulators[column][index]``, using the vector registers in `spare`."""
     isa, tile = program.isa, program.tile
-    general = Pool(isa.general_registers)
-    flags, ldc = general.one("flags"), general.one("ldc")
+    general = Pool(general_registers(isa, tile))
+    arguments = Arguments(isa, tile, general, ("ldc", "flags"))
+    ldc, flags = arguments.of.values()
     program.section("P = alpha P")
-    program.add(isa.load_arguments([(ldc, "ldc"), (flags, "flags")]))
+    program.add(arguments.load())
     if isa.dtype.complex and isa.paired:
         accumulators = _combine(program, accumulators, spare)
     if isa.dtype.complex:
