@@ -134,7 +134,7 @@ class Program:
         """End the kernel, and drop instructions that nothing depends on."""
         if self.tile.batch:
             repeat(self)
-        self.add(self.isa.finish())
+        self.add(self.isa.finish(self.code))
         keep = needed(self.code)
         moved = [0, *itertools.accumulate(keep)]
         self.sections = {moved[position]: title for position, title in self.sections.items()}

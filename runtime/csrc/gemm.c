@@ -174,9 +174,15 @@ static _Thread_local const tw_gemm_plan *last __attribute__((tls_model("initial-
 static inline __attribute__((always_inline)) int run(const tw_gemm_plan *plan, const tw_scalar *alpha, const void *a,
                                                      const void *b, const tw_scalar *beta, void *c, bool plain)
 {
-    if (plain && plan->run != NULL && a != NULL && b != NULL && c != NULL) {
-        plan->run(plan->exchanged ? b : a, plan->exchanged ? a : b, c, &plan->args);
-        return TW_OK;
+    if (plain && a != NULL && b != NULL && c != NULL) {
+        if (plan->run != NULL) {
+            plan->run(plan->exchanged ? b : a, plan->exchanged ? a : b, c, &plan->args);
+            return TW_OK;
+        }
+        if (plan->ready) {
+            tw_plan_run_ready(plan, a, b, c);
+            return TW_OK;
+        }
     }
     return tw_plan_run(plan, alpha, a, b, beta, c);
 }

@@ -149,6 +149,7 @@ typedef struct tw_command {
     uint64_t mask;
     const void *lanes;
     uint64_t conj; /* TW_FLAG_CONJ or 0 */
+    int set;       /* which of the plan's ready arguments; -1: none of them */
 } tw_command;
 
 /* The arguments that are the same for every tile, for alpha = 1 and beta = 0. */
@@ -201,12 +202,16 @@ static inline bool tw_key_same(const tw_key *x, const tw_key *y)
            0;
 }
 
+enum { TW_PLAN_SETS = 6 };
+
 struct tw_gemm_plan {
     tw_kernel_fn run; /* a product of one tile: its kernel, at the matrices' first elements; else NULL */
     bool exchanged;   /* row-major: the kernels' A is the caller's B */
     bool walked;      /* cut by the walk, not by the tiler */
+    bool ready;       /* every command has a set: for alpha = 1 and beta = 0 nothing need be written before a kernel runs */
     int16_t count;    /* commands; -1: more than are listed */
     tw_args args;     /* for alpha = 1 and beta = 0 */
+    tw_args sets[TW_PLAN_SETS]; /* the same with what tiles differ in */
     tw_key key;
     tw_form form;
     const tw_tiles *tiles;
@@ -228,6 +233,8 @@ int tw_plan_run(const tw_gemm_plan *plan, const tw_scalar *alpha, const void *a,
                 void *c);
 /* The same with arguments that hold the scalars, and pointers that may be added to. */
 void tw_plan_run_tiles(const tw_gemm_plan *plan, const void *a, const void *b, void *c, tw_args *args);
+/* Run a `ready` plan for alpha = 1 and beta = 0; no pointer is NULL. */
+void tw_plan_run_ready(const tw_gemm_plan *plan, const void *a, const void *b, void *c);
 /* A plan without memory of its own: for what is not worth keeping, or cannot be kept. */
 int tw_plan_run_once(const tw_key *key, const tw_scalar *alpha, const void *a, const void *b, const tw_scalar *beta,
                      void *c);

@@ -9,6 +9,30 @@ typedef union small_plan {
     char bytes[sizeof(tw_gemm_plan) + sizeof(tw_command)];
 } small_plan;
 
+/* Arguments for alpha = 1 and beta = 0, one set for all tiles that agree in them. Few differ: in masks, where C ends. */
+static void make_ready(tw_gemm_plan *plan)
+{
+    int used = 0;
+    plan->ready = plan->count > 0 && !tw_verbose;
+    for (int i = 0; i < plan->count && plan->ready; i++) {
+        tw_command *command = &plan->commands[i];
+        int set = 0;
+        while (set < used && (plan->sets[set].mask != command->mask || plan->sets[set].lanes != command->lanes ||
+                              plan->sets[set].flags != command->conj)) {
+            set++;
+        }
+        if (set == TW_PLAN_SETS) {
+            plan->ready = false;
+        } else if (set == used) {
+            plan->sets[used] = plan->args;
+            plan->sets[used].mask = command->mask;
+            plan->sets[used].lanes = command->lanes;
+            plan->sets[used++].flags = command->conj;
+        }
+        command->set = set;
+    }
+}
+
 int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room)
 {
     int isa;
@@ -20,6 +44,7 @@ int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room)
     plan->key = *key;
     plan->exchanged = key->layout == TW_ROW_MAJOR;
     plan->run = NULL;
+    plan->ready = false;
     plan->walked = room < TW_PLAN_TILES;
     plan->count = 0;
     plan->tiles = NULL;
@@ -62,7 +87,17 @@ int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room)
         plan->args.lanes = only->lanes;
         plan->args.flags = only->conj;
     }
+    make_ready(plan);
     return TW_OK;
+}
+
+void tw_plan_run_ready(const tw_gemm_plan *plan, const void *a, const void *b, void *c)
+{
+    const char *x = plan->exchanged ? b : a, *y = plan->exchanged ? a : b;
+    const tw_command *command = plan->commands, *end = command + plan->count;
+    do {
+        command->run(x + command->a, y + command->b, (char *)c + command->c, &plan->sets[command->set]);
+    } while (++command != end);
 }
 
 void tw_plan_run_tiles(const tw_gemm_plan *plan, const void *a, const void *b, void *c, tw_args *args)
@@ -160,9 +195,15 @@ void tw_gemm_plan_destroy(tw_gemm_plan *plan)
 
 int tw_gemm_execute(const tw_gemm_plan *plan, const void *a, const void *b, void *c)
 {
-    if (plan->run != NULL && a != NULL && b != NULL && c != NULL) {
-        plan->run(plan->exchanged ? b : a, plan->exchanged ? a : b, c, &plan->args);
-        return TW_OK;
+    if (a != NULL && b != NULL && c != NULL) {
+        if (plan->run != NULL) {
+            plan->run(plan->exchanged ? b : a, plan->exchanged ? a : b, c, &plan->args);
+            return TW_OK;
+        }
+        if (plan->ready) {
+            tw_plan_run_ready(plan, a, b, c);
+            return TW_OK;
+        }
     }
     return tw_gemm_plan_execute(plan, NULL, a, b, NULL, c);
 }
