@@ -82,6 +82,9 @@ static void run_part(void *context, int64_t part)
     int64_t i = begin_of(s->count, s->parts, part), end = begin_of(s->count, s->parts, part + 1);
     const char *x = s->a + i * s->stride_a, *y = s->b + i * s->stride_b;
     char *z = s->c + i * s->stride_c;
+    if (tw_run_many(mine.plan, &mine.args, end - i, x, s->stride_a, y, s->stride_b, z, s->stride_c)) {
+        return;
+    }
     for (;; x += s->stride_a, y += s->stride_b, z += s->stride_c) {
         run(&mine, x, y, z);
         if (++i == end) { /* before the pointers move: there may be nothing beyond the last */

@@ -1,6 +1,6 @@
 /* cache.c - plans by what they were asked for: one table for the process, read without locks, never emptied.
  *
- * A plan that is in the table stays there, so a thread may keep a pointer to it. That bounds the table: when the places
+ * A plan once in the table is never freed, so a thread may keep a pointer to it. That bounds the table: when the places
  * for a hash are taken, further shapes are planned at each call (tens of nanoseconds more). No lock that a fork could
  * leave held: threads that come first together each make the plan, and one is kept. */
 #include <stdlib.h>
@@ -45,6 +45,30 @@ static int make(const tw_key *key, tw_gemm_plan **made)
     return TW_OK;
 }
 
+/* The plan that was there keeps its memory, for threads hold pointers to it, but no key is the same as its own now. */
+static void renew(_Atomic(tw_gemm_plan *) *place)
+{
+    tw_gemm_plan *old = atomic_load_explicit(place, memory_order_acquire), *made;
+    if (old == NULL || make(&old->key, &made) != TW_OK || made == NULL) {
+        return;
+    }
+    if (made->run == old->run && made->many.run == old->many.run && made->count == old->count &&
+        memcmp(made->commands, old->commands, (size_t)(old->count > 0 ? old->count : 0) * sizeof(tw_command)) == 0) {
+        free(made);
+    } else if (atomic_compare_exchange_strong_explicit(place, &old, made, memory_order_acq_rel, memory_order_acquire)) {
+        __atomic_store_n(&old->key.variant, -1, __ATOMIC_RELAXED);
+    } else {
+        free(made); /* another thread renews as well */
+    }
+}
+
+void tw_cache_renew(void)
+{
+    for (int i = 0; i < PLACES; i++) {
+        renew(&places[i]);
+    }
+}
+
 int tw_cache_find(const tw_key *key, const tw_gemm_plan **found)
 {
     *found = NULL;
@@ -57,12 +81,16 @@ int tw_cache_find(const tw_key *key, const tw_gemm_plan **found)
         tw_gemm_plan *plan = atomic_load_explicit(place, memory_order_acquire);
         if (plan == NULL) {
             tw_gemm_plan *made;
+            int epoch = tw_special_epoch();
             int status = make(key, &made);
             if (status != TW_OK || made == NULL) {
                 return status;
             }
             if (atomic_compare_exchange_strong_explicit(place, &plan, made, memory_order_acq_rel,
                                                         memory_order_acquire)) {
+                if (epoch != tw_special_epoch()) { /* its making may have missed kernels that it should have */
+                    renew(place);
+                }
                 *found = made;
                 return TW_OK;
             }

@@ -188,6 +188,32 @@ static inline void tw_run_command(const tw_command *command, const void *a, cons
     command->run((const char *)a + command->a, (const char *)b + command->b, (char *)c + command->c, args);
 }
 
+/* ---- special.c: kernels for one size ---- */
+
+enum {
+    TW_MOST_EXACT = 64, /* steps of such a kernel at most */
+    TW_MANY = 4         /* fewer problems do not repay what a kernel across a batch needs to be told */
+};
+
+struct tw_gemm_plan;
+
+/* Put kernels for just this k in place of the tiles' own where there are any, or one for all of C; how many tiles then. */
+int tw_special_tiles(const tw_form *form, int isa, int count, tw_tile *tiles);
+/* What runs a batch of this product in one call; `run` is NULL where nothing does. */
+tw_command tw_special_many(const tw_form *form, int isa);
+/* Run a batch so, strides in bytes, with arguments that hold the scalars; false: nothing was done. */
+bool tw_run_many(const struct tw_gemm_plan *plan, const tw_args *args, int64_t count, const void *a, int64_t stride_a,
+                 const void *b, int64_t stride_b, void *c, int64_t stride_c);
+/* The one with that function; NULL: none. */
+const tw_kernel *tw_special_running(tw_kernel_fn run);
+/* Changes when kernels are registered. */
+int tw_special_epoch(void);
+const struct tw_special *tw_special_at(int index);
+
+/* ---- selftest.c ---- */
+
+bool tw_special_is_right(const struct tw_special *special);
+
 /* ---- kernels.c ---- */
 
 static inline bool tw_mode_transposes_a(int mode)
@@ -216,12 +242,12 @@ typedef struct tw_key {
     int32_t variant; /* dtype, and what else the choice of kernels depends on: tw_variant */
 } tw_key;
 
-/* Loads and exclusive ors that wait for nothing; one branch. */
+/* Loads and exclusive ors that wait for nothing; one branch. `x` may be a plan's: see tw_cache_renew. */
 static inline bool tw_key_same(const tw_key *x, const tw_key *y)
 {
+    int32_t variant = __atomic_load_n(&x->variant, __ATOMIC_RELAXED);
     return ((x->m ^ y->m) | (x->n ^ y->n) | (x->k ^ y->k) | (x->lda ^ y->lda) | (x->ldb ^ y->ldb) | (x->ldc ^ y->ldc) |
-            (x->layout ^ y->layout) | (x->transa ^ y->transa) | (x->transb ^ y->transb) | (x->variant ^ y->variant)) ==
-           0;
+            (x->layout ^ y->layout) | (x->transa ^ y->transa) | (x->transb ^ y->transb) | (variant ^ y->variant)) == 0;
 }
 
 enum { TW_PLAN_SETS = 6 };
@@ -230,14 +256,15 @@ struct tw_gemm_plan {
     tw_kernel_fn run; /* a product of one tile: its kernel, at the matrices' first elements; else NULL */
     bool exchanged;   /* row-major: the kernels' A is the caller's B */
     bool walked;      /* cut by the walk, not by the tiler */
-    bool ready;       /* every command has a set: for alpha = 1 and beta = 0 nothing need be written before a kernel runs */
-    int16_t count;    /* commands; -1: more than are listed */
-    tw_args args;     /* for alpha = 1 and beta = 0 */
+    bool ready; /* every command has a set: for alpha = 1 and beta = 0 nothing need be written before a kernel runs */
+    int16_t count;              /* commands; -1: more than are listed */
+    tw_args args;               /* for alpha = 1 and beta = 0 */
     tw_args sets[TW_PLAN_SETS]; /* the same with what tiles differ in */
     tw_key key;
     tw_form form;
     const tw_tiles *tiles;
     int served_by;         /* ISA */
+    tw_command many;       /* a batch in one call; `run` is NULL where no kernel does that */
     tw_command commands[]; /* at least one */
 };
 
@@ -266,6 +293,9 @@ int tw_plan_run_once(const tw_key *key, const tw_scalar *alpha, const void *a, c
 /* The plan of that key, made if need be; lives as long as the process. *found = NULL: it is not kept, for C is
  * large, the cache full or memory short. A status. */
 int tw_cache_find(const tw_key *key, const tw_gemm_plan **found);
+/* Kernels were registered: make the plans that are kept once more. Who has one of those before may go on running it, but
+ * no call finds it any more. */
+void tw_cache_renew(void);
 
 /* ---- trace.c ---- */
 

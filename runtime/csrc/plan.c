@@ -52,6 +52,7 @@ int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room)
     plan->count = 0;
     plan->tiles = NULL;
     plan->args = (tw_args){0};
+    plan->many = (tw_command){.run = NULL};
     plan->served_by = isa;
     if (form->m == 0 || form->n == 0) {
         return TW_OK;
@@ -78,7 +79,9 @@ int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room)
         }
     } else {
         tw_tile_list list;
-        plan->count = (int16_t)tw_tile_c(plan->tiles, key->variant >> 16, form->m, form->n, form->k, &list);
+        int count = tw_tile_c(plan->tiles, key->variant >> 16, form->m, form->n, form->k, &list);
+        plan->count = (int16_t)tw_special_tiles(form, plan->served_by, count, list.tiles);
+        plan->many = tw_special_many(form, plan->served_by);
         for (int i = 0; i < plan->count; i++) {
             plan->commands[i] = tw_command_of(form, &list.tiles[i]);
         }

@@ -55,6 +55,7 @@ enum {
     TW_ERROR_WRONG = 106,   /* a kernel computes a wrong product */
     TW_ERROR_TUNING = 107,  /* a tuning file is corrupt, stale or another machine's */
     TW_ERROR_THREADS = 110, /* a number of threads that cannot be */
+    TW_ERROR_SPECIAL = 110, /* a library of kernels for one size is damaged, foreign or wrong */
     TW_ERROR_TILER = 105    /* TILEWRIGHT_TILER, or what tw_tiler_set was given, is none of those there are */
 };
 
@@ -140,6 +141,24 @@ TW_API int64_t tw_gemm_plan_tiles(const tw_gemm_plan *plan, int64_t most, tw_gem
 /* The ISA whose kernels it runs, and how: "nothing to do", "one kernel", "tiles" or "walk". */
 TW_API int tw_gemm_plan_isa(const tw_gemm_plan *plan);
 TW_API const char *tw_gemm_plan_path(const tw_gemm_plan *plan);
+
+/* The kernel that runs a strided batch of this plan's product in one call, for alpha and beta as they come; NULL: none. */
+TW_API const char *tw_gemm_plan_many(const tw_gemm_plan *plan);
+/* Leading dimensions of A, B and C as the plan's kernels see them, column-major, in elements. */
+TW_API void tw_gemm_plan_lds(const tw_gemm_plan *plan, int64_t lds[3]);
+
+/* ---- Kernels for one size ----
+ *
+ * Some ship; Python's tilewright.runtime.specialize() makes more. Plans use them from then on: those that tw_?gemm finds
+ * are made anew, those of tw_gemm_plan_create stay as they were made. */
+
+/* Load a library of them. Each is compared with plain C first, exactly. TW_ERROR_SPECIAL, and nothing changed, where the file
+ * is damaged or another version's, this CPU cannot run a kernel, or its product is wrong. What is there already is no
+ * error. */
+TW_API int tw_special_load(const char *path);
+/* How many there are, and the name of one, first those that ship; NULL beyond the last. */
+TW_API int tw_special_total(void);
+TW_API const char *tw_special_name(int index);
 
 /* ---- Batches: many products of one shape, or of several ----
  *

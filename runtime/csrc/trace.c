@@ -17,9 +17,28 @@ const char *tw_gemm_plan_path(const tw_gemm_plan *plan)
     return plan->count < 0 ? "walk" : plan->count == 0 ? "nothing to do" : plan->count == 1 ? "one kernel" : "tiles";
 }
 
+const char *tw_gemm_plan_many(const tw_gemm_plan *plan)
+{
+    const tw_kernel *kernel = tw_special_running(plan->many.run);
+    return kernel ? kernel->name : NULL;
+}
+
+void tw_gemm_plan_lds(const tw_gemm_plan *plan, int64_t lds[3])
+{
+    int64_t element = tw_element_bytes(plan->form.dtype);
+    lds[0] = plan->form.lda / element;
+    lds[1] = plan->form.ldb / element;
+    lds[2] = plan->form.ldc / element;
+}
+
 static void fill(const tw_gemm_plan *plan, const tw_tile *tile, tw_gemm_tile *to)
 {
-    tw_cost_line cost = tw_cost_near(tile->kernel, plan->form.k);
+    const tw_kernel *known = tile->kernel;
+    if (known->family >= TW_EXACT && tile->m <= TW_LARGEST && tile->n <= TW_LARGEST) { /* at most what any k's takes */
+        const tw_kernel *any = plan->tiles->kernel[tile->m][tile->n];
+        known = any ? any : known;
+    }
+    tw_cost_line cost = tw_cost_near(known, plan->form.k);
     *to = (tw_gemm_tile){tile->kernel->name,
                          tile->i,
                          tile->j,
@@ -47,6 +66,15 @@ int64_t tw_gemm_plan_tiles(const tw_gemm_plan *plan, int64_t most, tw_gemm_tile 
         }
         const tw_form *form = &plan->form;
         count = tw_tile_c(plan->tiles, plan->key.variant >> 16, form->m, form->n, form->k, list);
+        const tw_kernel *whole = plan->count == 1 ? tw_special_running(plan->commands[0].run) : NULL;
+        if (whole != NULL) {
+            list->tiles[0] = (tw_tile){whole, 0, 0, (int)form->m, (int)form->n};
+            count = 1;
+        }
+        for (int64_t i = 0; i < count && whole == NULL; i++) {
+            const tw_kernel *special = tw_special_running(plan->commands[i].run);
+            list->tiles[i].kernel = special ? special : list->tiles[i].kernel;
+        }
         for (int64_t i = 0; i < count && i < most; i++) {
             fill(plan, &list->tiles[i], &tiles[i]);
         }
