@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -162,3 +164,31 @@ def test_a_batch_within_a_thread_of_ones_own(number: int) -> None:
     with threads(number), ThreadPoolExecutor(6) as pool:
         found = list(pool.map(lambda turn: tw.gemm_batch(a, b, alpha=1 + turn % 2), range(120)))
     assert all(np.array_equal(x, wanted * (1 + turn % 2)) for turn, x in enumerate(found))
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_children_made_by_fork_during_a_batch_have_threads_of_their_own() -> None:
+    """A child that waits for workers which only its parent has (OpenBLAS issue 343 is of this kind)."""
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal((400, 9, 9))
+    wanted = tw.gemm_batch(a, a)
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.is_set():
+            tw.gemm_batch(a, a)
+
+    with threads(3):
+        worker = threading.Thread(target=work)
+        worker.start()
+        try:
+            for _ in range(10):
+                child = os.fork()
+                if child == 0:
+                    signal.alarm(20)
+                    right = all(np.array_equal(tw.gemm_batch(a, a), wanted) for _ in range(3))
+                    os._exit(0 if right and len(os.listdir("/proc/self/task")) == 3 else 1)
+                assert os.waitpid(child, 0)[1] == 0
+        finally:
+            stop.set()
+            worker.join()
