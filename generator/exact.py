@@ -17,7 +17,7 @@ from .isa.base import find
 from .small.tile import Tile
 from .spec import SPEC_FOLDER, Entry, Located, Reader
 
-__all__ = ["MOST_STEPS", "dense_lds", "exact_entries", "exact_tile", "fewest_lanes"]
+__all__ = ["MOST_STEPS", "dense_lds", "exact_entries", "exact_tile", "fewest_lanes", "tiles_of"]
 
 MOST_STEPS = 64
 """The largest k that is unrolled: beyond it the loop's own cost is nothing, and the code would leave the cache."""
@@ -46,6 +46,18 @@ def fewest_lanes(isa: str, letter: str, mode: str, m: int, n: int) -> Tile | Non
     ('ym', 6)
     """
     return _fewest(isa, letter, mode).get((m, n))
+
+
+def tiles_of(isa: str, letter: str, mode: str) -> list[Tile]:
+    """Return tiles whose size may be changed at will, largest first: those that no list of vector columns describes.
+
+    Examples
+    --------
+    >>> [tile.widths for tile in tiles_of("neon", "d", "nn")][:1]
+    ['']
+    """
+    tiles = {id(tile): tile for tile in _fewest(isa, letter, mode).values() if tile.form == "outer" and not tile.widths}
+    return sorted(tiles.values(), key=lambda tile: -tile.mr * tile.nr)[:1]
 
 
 @cache

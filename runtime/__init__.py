@@ -31,11 +31,13 @@ from .errors import (
     OverlapError,
     ScalarError,
     ShapeError,
+    SpecializeWarning,
     TilewrightError,
     TuningError,
 )
 from .explain import Explanation, explain
 from .plan import Plan, gemm_plan
+from .special import Specialized, SpecializedProduct, specialize
 from .threads import get_num_threads, register_controller, set_num_threads
 from .tuning import Tuning, tune, tuning_status
 
@@ -57,6 +59,9 @@ __all__ = [
     "SelfTest",
     "ShapeError",
     "TilewrightError",
+    "Specialized",
+    "SpecializedProduct",
+    "SpecializeWarning",
     "Tuning",
     "TuningError",
     "explain",
@@ -66,6 +71,7 @@ __all__ = [
     "get_num_threads",
     "info",
     "selftest",
+    "specialize",
     "set_num_threads",
     "tune",
     "tuning_status",
