@@ -22,7 +22,7 @@ __all__ = ["MOST_STEPS", "dense_lds", "exact_entries", "exact_tile", "fewest_lan
 MOST_STEPS = 64
 """The largest k that is unrolled: beyond it the loop's own cost is nothing, and the code would leave the cache."""
 
-_ROW = {"isas", "types", "modes", "cubes", "sizes", "dense", "batch"}
+_ROW = {"isas", "types", "modes", "cubes", "sizes", "dense", "batch", "lanes"}
 
 
 def exact_tile(tile: Tile, k: int, lds: tuple[int, int, int] = (0, 0, 0), *, batch: bool = False) -> Tile:
@@ -137,11 +137,16 @@ class exact_entries:  # noqa: N801 - a function in all but name
 
     def _entry(self, row: Located, isa: str, letter: str, mode: str, size: Sequence[int]) -> Entry:
         m, n, k = size
-        tile = fewest_lanes(isa, letter, mode, m, n)
-        if tile is None:
+        lds = dense_lds(MODES[mode], m, n, k) if row.get("dense") or row.get("lanes") else (0, 0, 0)
+        batch = bool(row.get("batch") or row.get("lanes"))
+        family, where = "batch" if batch else "exact", f"{self.reader.label}:{row.line}"
+        if row.get("lanes"):
+            tile = Tile(MODES[mode], m, n, form="lanes", widths=row["lanes"], k=k, lds=lds, batch=True)
+            if "lanes" not in find(isa, letter).forms or not find(isa, letter).has_columns(tile.widths):
+                self.reader.fail(row, "lanes", f"{isa} has no kernels of {letter} across lanes of {row['lanes']!r}")
+            return Entry(isa, family, letter, tile, where)
+        shipped = fewest_lanes(isa, letter, mode, m, n)
+        tiles = [shipped] if shipped else [replace(tile, mr=m, nr=n) for tile in tiles_of(isa, letter, mode)]
+        if not tiles:
             self.reader.fail(row, "modes", f"{isa} has no tile of {letter} {mode} {m}x{n}, and a size takes one")
-        assert tile is not None
-        lds = dense_lds(MODES[mode], m, n, k) if row.get("dense") else (0, 0, 0)
-        family = "batch" if row.get("batch") else "exact"
-        where = f"{self.reader.label}:{row.line}"
-        return Entry(isa, family, letter, exact_tile(tile, k, lds, batch=family == "batch"), where)
+        return Entry(isa, family, letter, exact_tile(tiles[0], k, lds, batch=batch), where)

@@ -11,12 +11,12 @@ from .dtypes import Dtype
 from .isa.base import Isa, find
 from .names import KernelName
 from .registers import OutOfRegisters
-from .small import Program, Tile, dot_product, outer_product, quad_product
+from .small import Program, Tile, dot_product, lanes_product, outer_product, quad_product
 from .spec import SPEC_FOLDER, Entry, SpecError, read_spec
 
 __all__ = ["Kernel", "kernels_of", "spec_files"]
 
-_FORMS = {"outer": outer_product, "dot": dot_product, "quad": quad_product}
+_FORMS = {"outer": outer_product, "dot": dot_product, "quad": quad_product, "lanes": lanes_product}
 
 
 @dataclass
@@ -66,7 +66,7 @@ class Kernel:
     @cached_property
     def name(self) -> KernelName:
         """The kernel's name."""
-        features = (*(("prf",) if self.tile.prefetch else ()), *(("batch",) if self.tile.batch else ()))
+        features = (*(("prf",) if self.tile.prefetch else ()), *((word,) if (word := self._across) else ()))
         return KernelName(
             "gemm",
             self.entry.letter,
@@ -79,6 +79,15 @@ class Kernel:
             self.tile.k,
             self.tile.lds,
         )
+
+    @property
+    def _across(self) -> str:
+        return "lanes" if self.tile.form == "lanes" else "batch" if self.tile.batch else ""
+
+    @property
+    def lanes(self) -> int:
+        """Problems that are computed together: a batch must have a multiple of them."""
+        return self.isa.problems(self.tile) if self.tile.form == "lanes" else 1
 
     @property
     def mask_span(self) -> int:

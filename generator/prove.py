@@ -148,7 +148,7 @@ def _lines(kernel: Kernel, live: int, k: int) -> list[tuple[int, int]]:
 
 
 _PROBLEMS = 3
-"""In a batch that is run: the first, one between, the last."""
+"""In a batch that is run: the first, one between, the last; of each where several are computed together."""
 
 
 def _run(kernel: Kernel, case: Case) -> int:
@@ -166,7 +166,7 @@ def _run(kernel: Kernel, case: Case) -> int:
         name: (ld or shapes[name][0] + gap) * dtype.bytes
         for name, ld, gap in zip(("a", "b", "c"), tile.lds, (3, 11, 29), strict=True)
     }
-    count = _PROBLEMS if tile.batch else 1
+    count = _PROBLEMS * kernel.lanes if tile.batch else 1
     steps = {name: shapes[name][1] * strides[name] + gap * dtype.bytes for name, gap in (("a", 5), ("b", 2), ("c", 7))}
     problems = []
     memory: dict[int, int] = {}

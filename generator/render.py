@@ -113,6 +113,7 @@ def _row(kernel: Kernel) -> dict[str, Any]:
         "nr": tile.nr,
         "k": tile.k,
         "lds": tile.lds,
+        "lanes": kernel.lanes,
     }
 
 

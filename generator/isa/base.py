@@ -34,6 +34,7 @@ __all__ = [
     "Isa",
     "LineOperand",
     "PairLines",
+    "ProblemOperand",
     "ScalarLines",
     "ScalarOperand",
     "TurnedBlock",
@@ -133,6 +134,22 @@ class LineOperand(ABC):
     def advance(self, steps: int) -> Code:
         """Move on after a turn of `steps`, where loads do not do that themselves."""
         return []
+
+
+class ProblemOperand(ABC):
+    """The same matrix of as many problems as a register has lanes."""
+
+    @abstractmethod
+    def setup(self) -> Code:
+        """Prepare addresses; runs once."""
+
+    @abstractmethod
+    def load(self, count: int) -> tuple[Code, list[Reg]]:
+        """Load the first `count` elements of every problem: a register each, a problem a lane."""
+
+    @abstractmethod
+    def advance(self) -> Code:
+        """Move on to the next problems."""
 
 
 class GroupedLines(ABC):
@@ -440,6 +457,22 @@ class Isa(ABC):
     def reduce(self, rows: Sequence[Reg], target: Reg, pool: Pool) -> Code:
         """target's lane r = the sum of the lanes of rows[r]."""
         raise self._lacks("dot products")
+
+    # Lanes as problems
+
+    def problems(self, tile: Tile) -> int:
+        """Problems that a register of such a tile has lanes for."""
+        raise self._lacks("kernels across problems")
+
+    def problem_operand(
+        self, pool: Pool, general: Pool, base: Reg, stride: Reg, column: Column
+    ) -> ProblemOperand:
+        """Access to matrices without gaps, a problem a lane, a stride from one to the next."""
+        raise self._lacks("kernels across problems")
+
+    def walk(self, register: Reg, stride: Reg, number: int) -> Code:
+        """register += number * stride, for 1, 2, 4 or 8."""
+        raise self._lacks("kernels across problems")
 
     # Complex sums kept as the four products of real and imaginary parts
 

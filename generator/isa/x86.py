@@ -16,9 +16,9 @@ from ..abi import offset
 from ..ir import Imm, Instruction, Mem, Op, Reg, Target, Vec
 from ..registers import Pool
 from . import x86_ops as op
-from .base import Code, Column, CWalker, Isa, LineOperand, ScalarOperand, TurnedBlock, VectorOperand
+from .base import Code, Column, CWalker, Isa, LineOperand, ProblemOperand, ScalarOperand, TurnedBlock, VectorOperand
 from .turn import Interleave, turn
-from .x86_operands import ColumnsOfC, DotLines, LineScalars, SideScalars, TurnedVectors, Vectors
+from .x86_operands import ColumnsOfC, DotLines, LineScalars, Problems, SideScalars, TurnedVectors, Vectors
 
 if TYPE_CHECKING:
     from ..small.tile import Tile
@@ -71,7 +71,7 @@ class X86(Isa):
         return isinstance(widths, str) and re.fullmatch(f"[{self.widths}]+m?", widths) is not None
 
     def sized(self, tile: Tile) -> Tile:
-        if not tile.widths:
+        if not tile.widths or tile.form == "lanes":
             return tile
         size = sum(self.width_span(width) for width in tile.widths.rstrip("m"))
         return replace(tile, nr=size) if tile.transposed else replace(tile, mr=size)
@@ -415,6 +415,17 @@ class X86(Isa):
             return extract
         views = self.view(target, "y"), Imm(1), self.view(source, width)
         return Instruction(self.ops.extract_half, views)
+
+    # Lanes as problems
+
+    def problems(self, tile: Tile) -> int:
+        return self.width_span(tile.widths)
+
+    def problem_operand(self, pool: Pool, general: Pool, base: Reg, stride: Reg, column: Column) -> ProblemOperand:
+        return Problems(self, pool, general, base, stride, column)
+
+    def walk(self, register: Reg, stride: Reg, number: int) -> Code:
+        return self.lea(register, register, stride, number)
 
     # Operands and C
 

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from ..ir import Instruction, Mem, Reg
 from ..registers import Pool
-from .base import Code, Column, CWalker, Factor, LineOperand, ScalarOperand, VectorOperand
+from .base import Code, Column, CWalker, Factor, LineOperand, ProblemOperand, ScalarOperand, VectorOperand
 from .turn import turn
 
 if TYPE_CHECKING:
     from .x86 import X86
 
-__all__ = ["ColumnsOfC", "DotLines", "LineScalars", "SideScalars", "TurnedVectors", "Vectors"]
+__all__ = ["ColumnsOfC", "DotLines", "LineScalars", "Problems", "SideScalars", "TurnedVectors", "Vectors"]
 
 _LINES_A_BASE = 5
 
@@ -163,6 +163,40 @@ class TurnedVectors(VectorOperand):
 
     def advance(self, steps: int) -> Code:
         return self.lines.advance(steps)
+
+
+class Problems(ProblemOperand):
+    """Problems are rows that are loaded 128 bits at a time and turned, as `TurnedVectors` does it with lines."""
+
+    def __init__(self, isa: X86, pool: Pool, general: Pool, base: Reg, stride: Reg, column: Column) -> None:
+        self.isa, self.pool, self.column = isa, pool, column
+        self.lines = _Lines(isa, general, base, stride, column.span)
+
+    def setup(self) -> Code:
+        return self.lines.setup()
+
+    def load(self, count: int) -> tuple[Code, list[Reg]]:
+        isa, width, rows = self.isa, self.column.width, self.isa.transposed_rows
+        scratch = self.pool.one("scratch")
+        code: Code = []
+        found: list[Reg] = []
+        for first in range(0, count, rows):
+            registers = self.pool.take(rows, "elements")
+            live = min(rows, count - first)
+            for problem in range(self.column.span):
+                block, number = divmod(problem, rows)
+                place = self.lines.at(problem, 1, first * isa.dtype.bytes)
+                code += isa.load_block(registers[number], width, block, live, place, scratch)
+            turning, result = turn(registers, rows, self.pool, isa.interleaver(width))
+            code += turning
+            found += result[:live]
+            self.pool.give_back(result[live:])
+        self.pool.give_back([scratch])
+        return code, found
+
+    def advance(self) -> Code:
+        steps = self.lines.strides
+        return [instruction for base in self.lines.bases for instruction in steps.advance(base, self.column.span)]
 
 
 class DotLines(LineOperand):

@@ -22,11 +22,17 @@ __all__ = ["write_c"]
 Accumulators = list[list[tuple[Reg, ...]]]
 
 
-def write_c(program: Program, accumulators: Accumulators, spare: Pool) -> None:
-    """Add the epilogue for ``accumulators[column][index]``, using the vector registers in `spare`."""
+def write_c(
+    program: Program, accumulators: Accumulators, spare: Pool, general: Pool | None = None, stride: str = "ldc"
+) -> None:
+    """Add the epilogue for ``accumulators[column][index]``, using the vector registers in `spare`.
+
+    `general` are the general registers it may use, by default all that there are; `stride` is the argument that says how
+    far apart columns of C lie.
+    """
     isa, tile = program.isa, program.tile
-    general = Pool(general_registers(isa, tile))
-    arguments = Arguments(isa, tile, general, ("ldc", "flags"))
+    general = (general or Pool(general_registers(isa, tile))).clone()
+    arguments = Arguments(isa, tile, general, (stride, "flags"))
     ldc, flags = arguments.of.values()
     program.section("P = alpha P")
     program.add(arguments.load())

@@ -52,7 +52,8 @@ static void renew(_Atomic(tw_gemm_plan *) *place)
     if (old == NULL || make(&old->key, &made) != TW_OK || made == NULL) {
         return;
     }
-    if (made->run == old->run && made->many.run == old->many.run && made->count == old->count &&
+    if (made->run == old->run && made->many.each.run == old->many.each.run &&
+        made->many.across.run == old->many.across.run && made->count == old->count &&
         memcmp(made->commands, old->commands, (size_t)(old->count > 0 ? old->count : 0) * sizeof(tw_command)) == 0) {
         free(made);
     } else if (atomic_compare_exchange_strong_explicit(place, &old, made, memory_order_acq_rel, memory_order_acquire)) {

@@ -200,7 +200,13 @@ struct tw_gemm_plan;
 /* Put kernels for just this k in place of the tiles' own where there are any, or one for all of C; how many tiles then. */
 int tw_special_tiles(const tw_form *form, int isa, int count, tw_tile *tiles);
 /* What runs a batch of this product in one call; `run` is NULL where nothing does. */
-tw_command tw_special_many(const tw_form *form, int isa);
+typedef struct tw_many {
+    tw_command each;   /* one problem after the other */
+    tw_command across; /* so many at a time, a lane each */
+    int64_t lanes;
+} tw_many;
+
+tw_many tw_special_many(const tw_form *form, int isa);
 /* Run a batch so, strides in bytes, with arguments that hold the scalars; false: nothing was done. */
 bool tw_run_many(const struct tw_gemm_plan *plan, const tw_args *args, int64_t count, const void *a, int64_t stride_a,
                  const void *b, int64_t stride_b, void *c, int64_t stride_c);
@@ -264,7 +270,7 @@ struct tw_gemm_plan {
     tw_form form;
     const tw_tiles *tiles;
     int served_by;         /* ISA */
-    tw_command many;       /* a batch in one call; `run` is NULL where no kernel does that */
+    tw_many many;          /* a batch in one call */
     tw_command commands[]; /* at least one */
 };
 

@@ -52,7 +52,7 @@ int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room)
     plan->count = 0;
     plan->tiles = NULL;
     plan->args = (tw_args){0};
-    plan->many = (tw_command){.run = NULL};
+    plan->many = (tw_many){.lanes = 0};
     plan->served_by = isa;
     if (form->m == 0 || form->n == 0) {
         return TW_OK;

@@ -193,16 +193,16 @@ static bool kernel_is_right(workspace *bench, const tw_kernel *kernel)
 /* A batch in one call, element by element as the same products one after the other by kernels for any size. */
 static bool many_are_right(workspace *bench, const tw_special *special, int m, int n)
 {
-    enum { PROBLEMS = 5 };
     const tw_kernel *kernel = &special->kernel;
+    int count = special->lanes > 1 ? 2 * special->lanes : 5;
     bool trans_a = tw_mode_transposes_a(kernel->mode), trans_b = tw_mode_transposes_b(kernel->mode), good = true;
     int64_t element = tw_element_bytes(kernel->dtype);
     int64_t lda = special->lda ? special->lda : (trans_a ? special->k : m) + 2,
             ldb = special->ldb ? special->ldb : (trans_b ? n : special->k) + 1,
             ldc = special->ldc ? special->ldc : m + PADDING;
     int64_t stride_a = lda * (trans_a ? m : special->k) + 1, stride_b = ldb * (trans_b ? special->k : n) + 2,
-            stride_c = ldc * n + 3, size = stride_c * PROBLEMS;
-    if (stride_a * PROBLEMS > ROOM || stride_b * PROBLEMS > ROOM || size > MOST_MN * MOST_MN) {
+            stride_c = ldc * n + 3, size = stride_c * count;
+    if (stride_a * count > ROOM || stride_b * count > ROOM || size > MOST_MN * MOST_MN) {
         return false;
     }
     for (int choice = 0; choice < 3 * 4; choice++) {
@@ -229,13 +229,13 @@ static bool many_are_right(workspace *bench, const tw_special *special, int m, i
                         .ldc = ldc * element};
         tw_tile tile = {kernel, 0, 0, m, n};
         tw_command command = tw_command_of(&form, &tile);
-        tw_batch_args all = {tw_args_of(&form), PROBLEMS, stride_a * element, stride_b * element, stride_c * element};
+        tw_batch_args all = {tw_args_of(&form), count, stride_a * element, stride_b * element, stride_c * element};
         tw_args_scale(&all.args, kernel->dtype, &s.alpha, &s.beta);
         memcpy(bench->c, bench->before, (size_t)(size * element));
         tw_run_command(&command, bench->a, bench->b, bench->c, &all.args);
         memcpy(bench->product, bench->c, (size_t)(size * element));
         memcpy(bench->c, bench->before, (size_t)(size * element));
-        for (int i = 0; i < PROBLEMS; i++) {
+        for (int i = 0; i < count; i++) {
             char *a = (char *)bench->a + i * stride_a * element, *b = (char *)bench->b + i * stride_b * element;
             tw_plan_run_once(&key, &s.alpha, a, b, &s.beta, (char *)bench->c + i * stride_c * element);
         }

@@ -108,8 +108,8 @@ static fitting find_fitting(const tw_form *form, int isa, int family)
     return found;
 }
 
-/* The first that knows most leading dimensions. */
-static const tw_special *choose(const fitting *found, int64_t m, int64_t n)
+/* The first that knows most leading dimensions, of those that compute several problems together, or of the others. */
+static const tw_special *choose(const fitting *found, int64_t m, int64_t n, bool together)
 {
     const tw_special *best = NULL;
     int most = -1;
@@ -117,7 +117,8 @@ static const tw_special *choose(const fitting *found, int64_t m, int64_t n)
         const tw_special *special = found->kernels[i];
         tw_reach reach = tw_kernel_reach(&special->kernel);
         int known = (special->lda > 0) + (special->ldb > 0) + (special->ldc > 0);
-        if (m >= reach.least_m && m <= reach.most_m && n >= reach.least_n && n <= reach.most_n && known > most) {
+        if ((special->lanes > 1) == together && m >= reach.least_m && m <= reach.most_m && n >= reach.least_n &&
+            n <= reach.most_n && known > most) {
             best = special;
             most = known;
         }
@@ -131,13 +132,13 @@ int tw_special_tiles(const tw_form *form, int isa, int count, tw_tile *tiles)
     if (count < 1 || found.count == 0) {
         return count;
     }
-    const tw_special *whole = choose(&found, form->m, form->n);
+    const tw_special *whole = choose(&found, form->m, form->n, false);
     if (whole != NULL) {
         tiles[0] = (tw_tile){&whole->kernel, 0, 0, (int)form->m, (int)form->n};
         return 1;
     }
     for (int i = 0; i < count; i++) {
-        const tw_special *special = choose(&found, tiles[i].m, tiles[i].n);
+        const tw_special *special = choose(&found, tiles[i].m, tiles[i].n, false);
         if (special != NULL) {
             tiles[i].kernel = &special->kernel;
         }
@@ -145,15 +146,19 @@ int tw_special_tiles(const tw_form *form, int isa, int count, tw_tile *tiles)
     return count;
 }
 
-tw_command tw_special_many(const tw_form *form, int isa)
+tw_many tw_special_many(const tw_form *form, int isa)
 {
     fitting found = find_fitting(form, isa, TW_BATCH);
-    const tw_special *special = choose(&found, form->m, form->n);
-    if (special == NULL) {
-        return (tw_command){.run = NULL};
+    tw_many many = {.lanes = 0};
+    for (int together = 0; together < 2; together++) {
+        const tw_special *special = choose(&found, form->m, form->n, together);
+        if (special != NULL) {
+            tw_tile tile = {&special->kernel, 0, 0, (int)form->m, (int)form->n};
+            *(together ? &many.across : &many.each) = tw_command_of(form, &tile);
+            many.lanes = together ? special->lanes : 0;
+        }
     }
-    tw_tile tile = {&special->kernel, 0, 0, (int)form->m, (int)form->n};
-    return tw_command_of(form, &tile);
+    return many;
 }
 
 const tw_kernel *tw_special_running(tw_kernel_fn run)
@@ -170,19 +175,30 @@ const tw_kernel *tw_special_running(tw_kernel_fn run)
 bool tw_run_many(const tw_gemm_plan *plan, const tw_args *args, int64_t count, const void *a, int64_t stride_a,
                  const void *b, int64_t stride_b, void *c, int64_t stride_c)
 {
-    if (plan->many.run == NULL || count < TW_MANY || args->k == 0) {
+    const tw_many *many = &plan->many;
+    if (many->each.run == NULL || count < TW_MANY || args->k == 0) {
         return false;
     }
     if (__builtin_expect(tw_verbose, 0)) {
         tw_trace(plan, count);
     }
     bool exchanged = plan->exchanged;
+    const char *x = exchanged ? b : a, *y = exchanged ? a : b;
+    char *z = c;
     tw_batch_args all = {.args = *args,
-                         .count = count,
                          .stride_a = exchanged ? stride_b : stride_a,
                          .stride_b = exchanged ? stride_a : stride_b,
                          .stride_c = stride_c};
-    tw_run_command(&plan->many, exchanged ? b : a, exchanged ? a : b, c, &all.args);
+    int64_t together = many->across.run ? count - count % many->lanes : 0;
+    if (together > 0) {
+        all.count = together;
+        tw_run_command(&many->across, x, y, z, &all.args);
+    }
+    if (together < count) {
+        all.count = count - together;
+        tw_run_command(&many->each, x + together * all.stride_a, y + together * all.stride_b, z + together * stride_c,
+                       &all.args);
+    }
     return true;
 }
 
@@ -199,7 +215,8 @@ static const char *wrong_with(const tw_special *special)
     const tw_kernel *kernel = &special->kernel;
     if (kernel->name == NULL || kernel->run == NULL || (kernel->family != TW_EXACT && kernel->family != TW_BATCH) ||
         kernel->dtype >= TW_DTYPES || kernel->mode >= TW_MODES || kernel->mr < 1 || kernel->mr > TW_LARGEST ||
-        kernel->nr < 1 || kernel->nr > TW_LARGEST || special->k < 1 || special->k > TW_MOST_EXACT) {
+        kernel->nr < 1 || kernel->nr > TW_LARGEST || special->k < 1 || special->k > TW_MOST_EXACT ||
+        special->lanes < 1) {
         return "holds what is no kernel of one size";
     }
     if (!tw_isa_supported(kernel->isa)) {

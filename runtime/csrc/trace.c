@@ -19,7 +19,8 @@ const char *tw_gemm_plan_path(const tw_gemm_plan *plan)
 
 const char *tw_gemm_plan_many(const tw_gemm_plan *plan)
 {
-    const tw_kernel *kernel = tw_special_running(plan->many.run);
+    const tw_many *many = &plan->many;
+    const tw_kernel *kernel = tw_special_running(many->across.run ? many->across.run : many->each.run);
     return kernel ? kernel->name : NULL;
 }
 
