@@ -9,6 +9,28 @@ typedef union small_plan {
     char bytes[sizeof(tw_gemm_plan) + sizeof(tw_command)];
 } small_plan;
 
+/* Where all commands take the same arguments, those need not be put together at each call. */
+static void find_alike(tw_gemm_plan *plan)
+{
+    const tw_command *first = plan->commands;
+    if (plan->count < 1 || tw_verbose) {
+        return;
+    }
+    for (const tw_command *other = first; other < first + plan->count; other++) {
+        if (other->mask != first->mask || other->lanes != first->lanes || other->conj != first->conj) {
+            return;
+        }
+    }
+    plan->args.mask = first->mask;
+    plan->args.lanes = first->lanes;
+    plan->args.flags = first->conj;
+    plan->alike = plan->count;
+    plan->run = plan->count == 1 ? first->run : NULL;
+    plan->added = plan->args;
+    tw_scalar one = tw_alpha_at(plan->form.dtype, NULL);
+    tw_args_scale(&plan->added, plan->form.dtype, &one, &one);
+}
+
 int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room)
 {
     int isa;
@@ -20,6 +42,7 @@ int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room)
     plan->key = *key;
     plan->exchanged = key->layout == TW_ROW_MAJOR;
     plan->run = NULL;
+    plan->alike = 0;
     plan->walked = room < TW_PLAN_TILES;
     plan->count = 0;
     plan->tiles = NULL;
@@ -55,13 +78,7 @@ int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room)
             plan->commands[i] = tw_command_of(form, &list.tiles[i]);
         }
     }
-    if (plan->count == 1 && !tw_verbose) {
-        const tw_command *only = plan->commands;
-        plan->run = only->run;
-        plan->args.mask = only->mask;
-        plan->args.lanes = only->lanes;
-        plan->args.flags = only->conj;
-    }
+    find_alike(plan);
     return TW_OK;
 }
 
@@ -81,6 +98,14 @@ void tw_plan_run_tiles(const tw_gemm_plan *plan, const void *a, const void *b, v
             tw_command command = tw_command_of(&plan->form, &tile);
             tw_run_command(&command, x, y, c, args);
         }
+    }
+}
+
+void tw_run_alike(const tw_gemm_plan *plan, const void *a, const void *b, void *c, const tw_args *args)
+{
+    const tw_command *command = plan->commands, *end = command + plan->alike;
+    for (; command != end; command++) {
+        command->run((const char *)a + command->a, (const char *)b + command->b, (char *)c + command->c, args);
     }
 }
 
@@ -164,6 +189,10 @@ int tw_gemm_execute(const tw_gemm_plan *plan, const void *a, const void *b, void
         plan->run(plan->exchanged ? b : a, plan->exchanged ? a : b, c, &plan->args);
         return TW_OK;
     }
+    if (plan->alike != 0 && a != NULL && b != NULL && c != NULL) {
+        tw_run_alike(plan, plan->exchanged ? b : a, plan->exchanged ? a : b, c, &plan->args);
+        return TW_OK;
+    }
     return tw_gemm_plan_execute(plan, NULL, a, b, NULL, c);
 }
 
@@ -171,6 +200,14 @@ int tw_gemm_plan_execute(const tw_gemm_plan *plan, const void *alpha, const void
                          void *c)
 {
     int dtype = plan->form.dtype;
+    if (alpha != NULL && beta != NULL && a != NULL && b != NULL && c != NULL && plan->alike != 0) {
+        tw_plain plain = tw_plain_at(dtype, alpha, beta);
+        if (plain != TW_GENERAL) {
+            const tw_args *args = plain == TW_ADDED ? &plan->added : &plan->args;
+            tw_run_alike(plan, plan->exchanged ? b : a, plan->exchanged ? a : b, c, args);
+            return TW_OK;
+        }
+    }
     tw_scalar first = tw_alpha_at(dtype, alpha), second = tw_beta_at(dtype, beta);
     return tw_plan_run(plan, &first, a, b, &second, c);
 }
