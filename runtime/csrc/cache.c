@@ -45,21 +45,34 @@ static int make(const tw_key *key, tw_gemm_plan **made)
     return TW_OK;
 }
 
+/* Do they run the same kernels? */
+static bool same_kernels(const tw_gemm_plan *x, const tw_gemm_plan *y)
+{
+    bool same =
+        x->count == y->count && x->many.each.run == y->many.each.run && x->many.across.run == y->many.across.run;
+    for (int i = 0; same && i < x->count; i++) {
+        same = x->commands[i].run == y->commands[i].run;
+    }
+    return same;
+}
+
 /* The plan that was there keeps its memory, for threads hold pointers to it, but no key is the same as its own now. */
 static void renew(_Atomic(tw_gemm_plan *) *place)
 {
     tw_gemm_plan *old = atomic_load_explicit(place, memory_order_acquire), *made;
-    if (old == NULL || make(&old->key, &made) != TW_OK || made == NULL) {
+    if (old == NULL) {
         return;
     }
-    if (made->run == old->run && made->many.each.run == old->many.each.run &&
-        made->many.across.run == old->many.across.run && made->count == old->count &&
-        memcmp(made->commands, old->commands, (size_t)(old->count > 0 ? old->count : 0) * sizeof(tw_command)) == 0) {
-        free(made);
-    } else if (atomic_compare_exchange_strong_explicit(place, &old, made, memory_order_acq_rel, memory_order_acquire)) {
+    tw_key key = old->key;
+    key.variant = __atomic_load_n(&old->key.variant, __ATOMIC_RELAXED);
+    if (key.variant < 0 || make(&key, &made) != TW_OK || made == NULL) { /* below 0: another thread has done it */
+        return;
+    }
+    if (!same_kernels(made, old) &&
+        atomic_compare_exchange_strong_explicit(place, &old, made, memory_order_acq_rel, memory_order_acquire)) {
         __atomic_store_n(&old->key.variant, -1, __ATOMIC_RELAXED);
     } else {
-        free(made); /* another thread renews as well */
+        free(made);
     }
 }
 

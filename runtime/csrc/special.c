@@ -24,6 +24,19 @@ int tw_special_epoch(void)
     return atomic_load(&registrations);
 }
 
+static atomic_bool unused; /* tw_special_use(0), TILEWRIGHT_SPECIAL=off */
+
+__attribute__((constructor)) static void read_environment(void)
+{
+    const char *value = getenv("TILEWRIGHT_SPECIAL");
+    atomic_store(&unused, value != NULL && strcmp(value, "off") == 0);
+}
+
+int tw_special_use(int use)
+{
+    return !atomic_exchange(&unused, !use);
+}
+
 static const tw_special *at(int index)
 {
     if (index < tw_special_count) {
@@ -93,6 +106,9 @@ typedef struct fitting {
 static fitting find_fitting(const tw_form *form, int isa, int family)
 {
     fitting found = {.count = 0};
+    if (atomic_load_explicit(&unused, memory_order_relaxed)) {
+        return found;
+    }
     for (const node *n = atomic_load_explicit(&registered, memory_order_acquire); n != NULL; n = n->next) {
         for (int i = 0; i < n->count && found.count < MOST_FITTING; i++) {
             if (fits(&n->kernels[i], form, isa, family)) {

@@ -21,6 +21,7 @@
  *     TILEWRIGHT_TUNING the folder with this machine's tuning file; "off": none is used.
  *     TILEWRIGHT_VERBOSE  1: when the process ends, say on stderr which products ran how often; 2: also each as it runs,
  *                       with its kernels. Products are slower then. Otherwise nothing is printed.
+ *     TILEWRIGHT_SPECIAL  "off": products go without kernels for one size.
  *     TILEWRIGHT_TILER  how C is cut into tiles: see tw_tiler_set.
  */
 #ifndef TILEWRIGHT_H
@@ -156,6 +157,8 @@ TW_API void tw_gemm_plan_lds(const tw_gemm_plan *plan, int64_t lds[3]);
  * is damaged or another version's, this CPU cannot run a kernel, or its product is wrong. What is there already is no
  * error. */
 TW_API int tw_special_load(const char *path);
+/* Shall plans made from now on use them? Returns what held before. */
+TW_API int tw_special_use(int use);
 /* How many there are, and the name of one, first those that ship; NULL beyond the last. */
 TW_API int tw_special_total(void);
 TW_API const char *tw_special_name(int index);

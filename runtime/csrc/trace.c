@@ -17,6 +17,17 @@ const char *tw_gemm_plan_path(const tw_gemm_plan *plan)
     return plan->count < 0 ? "walk" : plan->count == 0 ? "nothing to do" : plan->count == 1 ? "one kernel" : "tiles";
 }
 
+/* A plan's key, also where the cache has made another in its place and hidden this one: see tw_cache_renew. */
+static tw_key key_of(const tw_gemm_plan *plan)
+{
+    tw_key key = plan->key;
+    key.variant = __atomic_load_n(&plan->key.variant, __ATOMIC_RELAXED);
+    if (key.variant < 0) {
+        key.variant = tw_variant(plan->form.dtype, plan->served_by, 0);
+    }
+    return key;
+}
+
 const char *tw_gemm_plan_many(const tw_gemm_plan *plan)
 {
     const tw_many *many = &plan->many;
@@ -66,7 +77,7 @@ int64_t tw_gemm_plan_tiles(const tw_gemm_plan *plan, int64_t most, tw_gemm_tile 
             return -1;
         }
         const tw_form *form = &plan->form;
-        count = tw_tile_c(plan->tiles, plan->key.variant >> 16, form->m, form->n, form->k, list);
+        count = tw_tile_c(plan->tiles, key_of(plan).variant >> 16, form->m, form->n, form->k, list);
         const tw_kernel *whole = plan->count == 1 ? tw_special_running(plan->commands[0].run) : NULL;
         if (whole != NULL) {
             list->tiles[0] = (tw_tile){whole, 0, 0, (int)form->m, (int)form->n};
@@ -145,7 +156,8 @@ static void tally(const tw_key *key, int64_t calls)
 
 void tw_trace(const tw_gemm_plan *plan, int64_t calls)
 {
-    tally(&plan->key, calls);
+    tw_key key = key_of(plan);
+    tally(&key, calls);
     if (tw_verbose < 2) {
         return;
     }
@@ -158,7 +170,7 @@ void tw_trace(const tw_gemm_plan *plan, int64_t calls)
     for (int64_t i = 0; i < total && i < SHOWN && length < sizeof kernels; i++) {
         length += (size_t)snprintf(kernels + length, sizeof kernels - length, " %s", tiles[i].kernel);
     }
-    describe(&plan->key, text, sizeof text);
+    describe(&key, text, sizeof text);
     fprintf(stderr, "tilewright: %lld x %s: %s, %lld tile%s%s%s\n", (long long)calls, text, tw_gemm_plan_path(plan),
             (long long)total, total == 1 ? "" : "s", kernels, total > SHOWN ? " ..." : "");
 }
