@@ -24,7 +24,18 @@ from tilewright.runtime._library import lib
 
 CACHE = 256 << 10  # bytes of a batch: in a second-level cache
 CUBES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16)
-OTHERS = ((6, 3, 9), (3, 3, 6), (4, 2, 4), (2, 4, 8), (1, 4, 4), (12, 4, 3), (6, 6, 3), (13, 5, 7), (16, 8, 4), (20, 20, 5))
+OTHERS = (
+    (6, 3, 9),
+    (3, 3, 6),
+    (4, 2, 4),
+    (2, 4, 8),
+    (1, 4, 4),
+    (12, 4, 3),
+    (6, 6, 3),
+    (13, 5, 7),
+    (16, 8, 4),
+    (20, 20, 5),
+)
 ALONE, BATCH = "alone", "batch"
 
 
@@ -53,7 +64,9 @@ def main() -> None:
         print(f"  {rival.name:12} {rival.version}")
     for name, why in absent.items():
         print(f"  {name:12} not assessed: {why}")
-    print(f"  specialize: {'made' if made.compiled else 'found'} in {made.seconds:.1f} s, {len(made.products)} products")
+    print(
+        f"  specialize: {'made' if made.compiled else 'found'} in {made.seconds:.1f} s, {len(made.products)} products"
+    )
     cells = []
     for (key, before), product in zip(plain.items(), made.products, strict=True):
         after = tasks(ours, *key, use=True)
@@ -120,7 +133,9 @@ def show(cells: Sequence[dict[str, Any]]) -> None:
         rows.append([f"{cell['type']} {cell['mode']}", cell["shape"], cell["place"], f"{ns['any size']:.2f}",
                      f"{ns['this size']:.2f}", f"{gain:.2f}", f"{rival:.2f}" if rival else "-",
                      f"{rival / ns['this size']:.2f}" if rival else "-", cell["kernel"] or "-"])  # fmt: skip
-    print("\nnanoseconds a product; gain of kernels for this size over kernels for any; LIBXSMM's time, and over ours\n")
+    print(
+        "\nnanoseconds a product; gain of kernels for this size over kernels for any; LIBXSMM's time, and over ours\n"
+    )
     header = ["type, mode", "shape", "where", "any size", "this size", "gain", "libxsmm", "ratio", "kernel"]
     print(table(header, rows))
     means = [[*key, f"{geometric_mean(gain for gain, _ in found):.2f}", "{:.2f} at {}".format(*min(found))]

@@ -19,7 +19,11 @@ from .dtypes import DTYPES, MODES
 
 __all__ = ["FEATURES", "KernelName", "KernelNameError", "parse"]
 
-FEATURES = {"prf": "prefetches C before the k loop", "batch": "a whole batch of problems in one call", "lanes": "the same, a problem a lane"}
+FEATURES = {
+    "prf": "prefetches C before the k loop",
+    "batch": "a whole batch of problems in one call",
+    "lanes": "the same, a problem a lane",
+}
 
 _PATTERN = re.compile(
     r"(?P<op>gemm)_(?P<dtype>[a-z])_(?P<mode>[a-z]{2})_(?P<mr>[1-9]\d*)x(?P<nr>[1-9]\d*)"

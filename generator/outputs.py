@@ -16,7 +16,13 @@ KERNELS_PER_UNIT = 24
 
 _PACKAGE = Path(__file__).resolve().parent
 _RECORD = "generated.json"
-_AFTERWARDS = ("compile.py", "files.py", "library.py", "outputs.py")  # act on what was generated, have no part in it
+_AFTERWARDS = (
+    "compile.py",
+    "files.py",
+    "library.py",
+    "outputs.py",
+    "special.py",
+)  # act on what was generated, have no part in it
 
 _ADDED = ("compiled", "code_bytes")
 _NEEDED = {"name", "isa", *_ADDED}

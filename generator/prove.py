@@ -172,7 +172,9 @@ def _run(kernel: Kernel, case: Case) -> int:
     memory: dict[int, int] = {}
     for number in range(count):
         matrices = {name: numbers.integers(-9, 10, (*shape, dtype.reals)) for name, shape in shapes.items()}
-        places = {name: _places(name, shape, strides[name], dtype, number * steps[name]) for name, shape in shapes.items()}
+        places = {
+            name: _places(name, shape, strides[name], dtype, number * steps[name]) for name, shape in shapes.items()
+        }
         for name in ("a", "b", "c") if case.flags & FLAGS["BETA"][0] else ("a", "b"):
             memory.update(zip(places[name], matrices[name].ravel().tolist(), strict=True))
         problems.append((matrices, places["c"]))

@@ -95,9 +95,7 @@ class Reader:
     def entries(self, only: str = "") -> Iterator[Entry]:
         """What a spec of the small family asks for, for one type or all."""
         root = self.root
-        self.keys(
-            root, {"schema", "isa", "family", "defaults", "tiles"}, required={"schema", "isa", "family", "tiles"}
-        )
+        self.keys(root, {"schema", "isa", "family", "defaults", "tiles"}, required={"schema", "isa", "family", "tiles"})
         if root["schema"] != 1:
             self.fail(root, "schema", f"schema {root['schema']!r} is unknown; this generator reads 1")
         if root["family"] != "small":

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .compile import BASE_FLAGS, CompileError, Compiler, Digests
-from .dtypes import MODES
 from .exact import MOST_STEPS, exact_tile, fewest_lanes, tiles_of
 from .files import temporary_beside
 from .isa.base import find
@@ -37,7 +36,7 @@ class Wanted(NamedTuple):
 
 
 def one_tile(wanted: Wanted) -> bool:
-    """Whether one kernel can do all of C: one of the shipped tiles does, or the register file has room for an exact one.
+    """Whether one kernel can do all of C: a shipped tile does, or the register file has room for an exact one.
 
     Examples
     --------
@@ -72,7 +71,8 @@ def compiler_for(arch: str) -> Compiler:
 
 def inputs() -> str:
     """Return a digest of all that decides what is generated, and how it is compiled."""
-    return f"{inputs_digest(Digests())} {' '.join(BASE_FLAGS)} {kernel_abi()}"
+    digests = Digests()
+    return f"{inputs_digest(digests)} {digests.of(Path(__file__))} {' '.join(BASE_FLAGS)} {kernel_abi()}"
 
 
 def make(wanted: Sequence[Wanted], compiler: Compiler, output: Path) -> list[str]:
@@ -104,6 +104,8 @@ def make(wanted: Sequence[Wanted], compiler: Compiler, output: Path) -> list[str
                 objects.append(_compile(compiler, folder / f"{isa}.c", text, find(isa, "s").cflags))
             objects.append(_compile(compiler, folder / "table.c", special_table(list(kernels.values())), ()))
             compiler.run("-shared", "-o", str(temporary), *map(str, objects))
+            if not temporary.exists():
+                raise CompileError(f"{' '.join(compiler.command)} says that it linked {temporary}, and did not")
             temporary.replace(output)
         finally:
             for path in folder.iterdir():

@@ -1,8 +1,8 @@
 """Kernels for a user's own shapes, made while the process runs: `specialize`.
 
 The one place where the runtime calls the generator. What it makes is a shared library below ``TILEWRIGHT_CACHE`` or the
-user's cache folder, named after all that decided its bytes, with a record of them beside it. A file that is damaged, not
-ours, or not what its record says is made again; where nothing can be made, the ordinary kernels serve as before.
+user's cache folder, named after all that decided its bytes, with a record of them beside it. A file that is damaged,
+not ours, or not what its record says is made again; where nothing can be made, the ordinary kernels serve as before.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ def specialize(shapes: Iterable[Sequence[Any]]) -> Specialized:
     Each is rendered by the generator that made the library, proved by its interpreter on exact integers, compiled by
     the C compiler, kept on disk, and compared with plain C on this CPU before it is used. The second call for the same
     shapes, in any process, loads what the first one left. `gemm` and `gemm_batch` use the kernels at once; plans that
-    `gemm_plan` made before stay as they are. It pays for products of up to about eight rows and columns, and for strided
-    batches of them most (``python3 build.py bench specialize``).
+    `gemm_plan` made before stay as they are. It pays for products of up to about eight rows and columns, and for
+    strided batches of them most (``python3 build.py bench specialize``).
 
     Parameters
     ----------
@@ -158,7 +158,8 @@ def specialize(shapes: Iterable[Sequence[Any]]) -> Specialized:
 def _plan_of(shape: Sequence[Any]) -> Plan:
     """Return a plan of the shape, which checks it and tells what tiles it takes."""
     try:
-        m, n, k, dtype, trans, lds, *more = [*shape, *("NN", None)[max(0, len(shape) - 4) :]]
+        m, n, k, dtype, *rest = shape
+        trans, lds, *more = [*rest, "NN", None] if not rest else [*rest, None] if len(rest) == 1 else rest
     except (TypeError, ValueError):
         raise ArgumentError(
             f"specialize: {shown(shape)} is no shape; one looks like (m, n, k, dtype), (m, n, k, dtype, 'NT') or "
@@ -272,14 +273,13 @@ def _provide(wanted: Sequence[Any], generator: Any) -> tuple[Path, bool]:
         try:
             with _locked(folder):
                 return _from(folder, key, wanted, generator, compiler)
-        except PermissionError as error:
-            _warn(f"specialize: what is made is not kept: {error}")
         except OSError as error:
             _warn(f"specialize: what is made is not kept: {error}")
     with tempfile.TemporaryDirectory(prefix="tilewright-") as temporary:  # what is loaded needs its file no more
         path = Path(temporary) / f"{key}.so"
         generator.make(wanted, compiler, path)
-        _load(path)
+        if not _loads(path):
+            raise RuntimeError(text(lib.tw_error_message()))
         return path, True
 
 
@@ -289,11 +289,13 @@ def _from(folder: Path, key: str, wanted: Sequence[Any], generator: Any, compile
         return path, False
     record.unlink(missing_ok=True)
     names = generator.make(wanted, compiler, path)
+    if not _loads(path):
+        path.unlink()
+        raise RuntimeError(text(lib.tw_error_message()))
     about = {"format": _FORMAT, "key": key, "sha256": _digest(path), "compiler": compiler.version, "kernels": names}
     with tempfile.NamedTemporaryFile("w", dir=folder, prefix=".", suffix=".tmp", delete=False) as file:
         json.dump(about, file, indent=1)
-    os.replace(file.name, record)  # last, so that it never vouches for a library that is not there
-    _load(path)
+    os.replace(file.name, record)  # last, so that it never vouches for a library that is not there, or is wrong
     return path, True
 
 
@@ -320,11 +322,6 @@ def _digest(path: Path) -> str:
 
 def _loads(path: Path) -> bool:
     return bool(lib.tw_special_load(os.fsencode(path)) == lib.TW_OK)
-
-
-def _load(path: Path) -> None:
-    if not _loads(path):
-        raise RuntimeError(text(lib.tw_error_message()))
 
 
 @contextlib.contextmanager

@@ -464,9 +464,7 @@ class Isa(ABC):
         """Problems that a register of such a tile has lanes for."""
         raise self._lacks("kernels across problems")
 
-    def problem_operand(
-        self, pool: Pool, general: Pool, base: Reg, stride: Reg, column: Column
-    ) -> ProblemOperand:
+    def problem_operand(self, pool: Pool, general: Pool, base: Reg, stride: Reg, column: Column) -> ProblemOperand:
         """Access to matrices without gaps, a problem a lane, a stride from one to the next."""
         raise self._lacks("kernels across problems")
 

@@ -49,7 +49,7 @@ class _Dot:
         self._build()
 
     def _build(self) -> None:
-        isa, program = self.isa, self.program
+        program = self.program
         program.section("setup")
         program.add(self.arguments.load(), self.left.setup(), self.right.setup())
         if self.tile.k:

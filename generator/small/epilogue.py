@@ -27,8 +27,8 @@ def write_c(
 ) -> None:
     """Add the epilogue for ``accumulators[column][index]``, using the vector registers in `spare`.
 
-    `general` are the general registers it may use, by default all that there are; `stride` is the argument that says how
-    far apart columns of C lie.
+    `general` are the general registers it may use, by default all that there are; `stride` is the argument that says
+    how far apart columns of C lie.
     """
     isa, tile = program.isa, program.tile
     general = (general or Pool(general_registers(isa, tile))).clone()

@@ -156,8 +156,8 @@ static bool check(const trial *t, operand *a, operand *b, operand *c, char *befo
     fill(b, t->scalars != 3);
     fill(c, t->scalars != 0);
     memcpy(before, c->where.low, ROOM);
-    int status = batch ? GET(tw_gemm_batch_strided)(plan, t->count, alpha, a->first, a->stride, b->first, b->stride, beta,
-                                                    c->first, c->stride)
+    int status = batch ? GET(tw_gemm_batch_strided)(plan, t->count, alpha, a->first, a->stride, b->first, b->stride,
+                                                    beta, c->first, c->stride)
                        : GET(tw_gemm_plan_execute)(plan, alpha, a->first, b->first, beta, c->first);
     GET(tw_gemm_plan_destroy)(plan);
     if (status != TW_OK) {
@@ -257,7 +257,8 @@ int main(int argc, char **argv)
         int slack = kernel->mask_span ? kernel->mask_span - 1 : 0;
         for (int less = 0; less <= slack; less++) {
             int m = kernel->mr - (kernel->vector_dim == 0 ? less : 0), n = kernel->nr - (kernel->vector_dim ? less : 0);
-            bool trans_a = kernel->mode == TW_TN || kernel->mode == TW_TT, trans_b = kernel->mode == TW_NT || kernel->mode == TW_TT;
+            bool trans_a = kernel->mode == TW_TN || kernel->mode == TW_TT,
+                 trans_b = kernel->mode == TW_NT || kernel->mode == TW_TT;
             if ((s->lda && s->lda < (trans_a ? s->k : m)) || (s->ldb && s->ldb < (trans_b ? n : s->k)) ||
                 (s->ldc && s->ldc < m) || (m == 1 && s->k > 1) || m < 1 || n < 1) {
                 continue; /* no such matrices; or a row, which is taken as a column */

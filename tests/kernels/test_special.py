@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 
@@ -40,3 +41,15 @@ def test_products_of_one_size_and_batches(arch: str) -> None:
     assert len(runnable) == int(found[1])
     if not is_native(arch):
         assert int(found[1]) == len(specials)
+
+
+def test_the_check_sees_kernels_that_are_not_used() -> None:
+    """The check above, seen to fail: without these kernels plans run others, and it must say so."""
+    arch = next(filter(is_native, ARCHES))
+    library = BUILD / arch / "lib" / "libtilewright.so"
+    if not library.exists():
+        miss(f"{library} is missing: run python3 build.py")
+    program = compile_c(arch, BUILD / arch / "tests" / "special_check", [HERE / "special_check.c"], "-lm")
+    environment = {**os.environ, "TILEWRIGHT_SPECIAL": "off"}
+    ran = subprocess.run([program, library], capture_output=True, text=True, timeout=250, env=environment)
+    assert ran.stdout.count("the plan runs another kernel") > len(ran.stderr.splitlines())

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,9 @@ def test_scalars_and_padding(data: st.DataObject, which: Any, alpha: int, beta: 
     tw.specialize([(m, n, k, DTYPES[dtype], trans)])
     a, b, wanted = products(m, n, k, DTYPES[dtype], trans, 1)
     pads = [data.draw(st.integers(0, 2)) for _ in range(3)]
-    padded = [np.full((x.shape[-2], x.shape[-1] + pad), np.nan, x.dtype) for x, pad in zip((a, b, wanted), pads, strict=True)]
+    padded = [
+        np.full((x.shape[-2], x.shape[-1] + pad), np.nan, x.dtype) for x, pad in zip((a, b, wanted), pads, strict=True)
+    ]
     views = [whole[:, : x.shape[-1]] for whole, x in zip(padded, (a, b, wanted), strict=True)]
     views[0][:], views[1][:] = (np.nan, np.nan) if alpha == 0 else (a[0], b[0])
     views[2][:] = 1 if beta else np.nan
@@ -128,7 +131,12 @@ def test_second_process_finds_what_the_first_made(tmp_path: Path) -> None:
     assert second.stdout.split() == ["True", "False", *first.stdout.split()[2:]], second
 
 
-SPOILS = {
+def rewrite(record: Path, **changes: object) -> None:
+    """Change fields of a record."""
+    record.write_text(json.dumps({**json.loads(record.read_text()), **changes}))
+
+
+SPOILS: dict[str, Callable[[Path, Path], object]] = {
     "cut off": lambda so, record: so.write_bytes(so.read_bytes()[:5000]),
     "empty": lambda so, record: so.write_bytes(b""),
     "changed": lambda so, record: so.write_bytes(so.read_bytes().replace(b"gemm_", b"gemn_", 1)),
@@ -136,39 +144,39 @@ SPOILS = {
     "no record": lambda so, record: record.unlink(),
     "record cut off": lambda so, record: record.write_text(record.read_text()[:40]),
     "record of another kind": lambda so, record: record.write_text("[]"),
-    "record of another key": lambda so, record: record.write_text(json.dumps({**json.loads(record.read_text()), "key": "x"})),
-    "record of another format": lambda so, record: record.write_text(record.read_text().replace('"format": 1', '"format": 2')),
+    "record of another key": lambda so, record: rewrite(record, key="x"),
+    "record of another format": lambda so, record: rewrite(record, format=2),
     "others may write it": lambda so, record: so.chmod(0o666),
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which another process left what it made."""
+    folder = tmp_path_factory.mktemp("kept")
+    assert python(SPOILT, folder).stdout.split() == ["True"]
+    return folder
+
+
+SPOILT = """
+import numpy as np, tilewright.runtime as tw
+made = tw.specialize([(2, 3, 2, np.float32)])
+a, b = np.ones((2, 2), np.float32), np.ones((2, 3), np.float32)
+assert (tw.gemm(a, b) == 2).all() and made
+print(made.compiled)
+"""
+
+
 @pytest.mark.parametrize("how", SPOILS)
-def test_spoilt_files_are_made_again(tmp_path: Path, how: str) -> None:
+def test_spoilt_files_are_made_again(kept: Path, tmp_path: Path, how: str) -> None:
     """A damaged, stale or foreign library that is loaded, or that ends the process."""
-    code = """
-    import numpy as np, tilewright.runtime as tw
-    made = tw.specialize([(2, 3, 2, np.float32)])
-    a, b = np.ones((2, 2), np.float32), np.ones((2, 3), np.float32)
-    assert (tw.gemm(a, b) == 2).all() and made
-    print(made.compiled)
-    """
-    source = special.cache_folder()
-    assert source is not None
-    made = tw.specialize([(2, 3, 2, np.float32)])
-    if made.path is None:  # by another of these tests, in this process: its files are there
-        found = next(path for path in source.glob("*.json") if "2x3k2" in path.read_text() or "4x3k2" in path.read_text())
-        made_path = found.with_suffix(".so")
-    else:
-        made_path = made.path
-    for path in (made_path, made_path.with_suffix(".json")):
-        shutil.copy2(path, tmp_path)
-    tmp_path.chmod(0o700)
-    assert python(code, tmp_path).stdout.split() == ["False"]  # as copied
-    so = tmp_path / made_path.name
+    folder = tmp_path / "cache"
+    shutil.copytree(kept, folder)
+    (so,) = folder.glob("*.so")
     SPOILS[how](so, so.with_suffix(".json"))
-    ran = python(code, tmp_path, "-W", "error")
+    ran = python(SPOILT, folder, "-W", "error")
     assert ran.stdout.split() == ["True"], ran.stderr
-    assert python(code, tmp_path).stdout.split() == ["False"]
+    assert python(SPOILT, folder).stdout.split() == ["False"]
 
 
 def test_processes_at_once_make_it_once(tmp_path: Path) -> None:
@@ -264,7 +272,9 @@ def test_bad_shapes(shape: Any, error: type[Exception], words: str) -> None:
 
 def test_what_gains_nothing_says_so() -> None:
     """Thousands of lines of assembly for a product whose loop costs nothing."""
-    made = tw.specialize([(4, 4, 65, np.float32), (4, 4, 0, np.float32), (0, 4, 4, np.float32), (300, 300, 8, np.float64)])
+    made = tw.specialize(
+        [(4, 4, 65, np.float32), (4, 4, 0, np.float32), (0, 4, 4, np.float32), (300, 300, 8, np.float64)]
+    )
     assert not any(made.products)
     assert made.path is None
     assert ["k is 65" in product.why for product in made.products] == [True, False, False, False]
@@ -276,10 +286,19 @@ def library_of(folder: Path, body: str, abi: str) -> Path:
     (folder / "special.c").write_text(
         '#include "tw_kernel.h"\n'
         f"static void f(const void *a, const void *b, void *c, const tw_args *args) {{ {body} }}\n"
-        'static const tw_special kernels[] = {{{"special", f, TW_ISA_SCALAR, TW_S, TW_NN, TW_EXACT, 0, 0, 0, 1, 1}, 2, 0, 0, 0, 1}};\n'
+        "static const tw_special kernels[] = {{"
+        '{"special", f, TW_ISA_SCALAR, TW_S, TW_NN, TW_EXACT, 0, 0, 0, 1, 1}, 2, 0, 0, 0, 1}};\n'
         f'const tw_special_table tw_specialised = {{"{abi}", 1, kernels}};\n'
     )
-    command = [str(COMPILER), "-shared", "-fPIC", f"-I{BUILD / os.uname().machine / 'include'}", "special.c", "-o", "s.so"]
+    command = [
+        str(COMPILER),
+        "-shared",
+        "-fPIC",
+        f"-I{BUILD / os.uname().machine / 'include'}",
+        "special.c",
+        "-o",
+        "s.so",
+    ]
     subprocess.run(command, cwd=folder, check=True)
     return folder / "s.so"
 
