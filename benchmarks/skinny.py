@@ -37,7 +37,7 @@ def main() -> None:
 def jobs(options: argparse.Namespace) -> list[Job]:
     """Return the products to measure."""
     if options.quick:
-        shapes = ((SQUARE, "NN", (256, 4, 256)), (LONG, "NN", (20000, 4, 4)), (SUM, "TN", (8, 8, 20000)))
+        shapes = ((SQUARE, "NN", (256, 4, 256)), (LONG, "NN", (20000, 4, 4)), (SUM, "TN", (8, 8, 2000)))
         return [Job(group, dtype, mode, Shape(*shape)) for dtype in options.types for group, mode, shape in shapes]
     found: list[Job] = []
     for dtype in options.types:
