@@ -66,7 +66,8 @@ class Kernel:
     @cached_property
     def name(self) -> KernelName:
         """The kernel's name."""
-        features = ("prf",) if self.tile.prefetch else ()
+        features = ("dot",) if self.tile.form == "dot" and self.isa.names_dots else ()
+        features += ("prf",) if self.tile.prefetch else ()
         return KernelName(
             "gemm",
             self.entry.letter,

@@ -27,25 +27,27 @@ static int mode_of(tw_operation a, tw_operation b, bool paired)
 }
 
 /* As tw_select, of one ISA only; *tiles is NULL where it has no kernels for this. */
-static int select_from(int isa, int dtype, tw_operation a, tw_operation b, const tw_tiles **tiles, int *mode)
+static int select_from(int isa, int dtype, tw_operation a, tw_operation b, tw_steps steps, const tw_tiles **tiles,
+                       int *mode)
 {
     *mode = mode_of(a, b, true);
-    int status = tw_tiles_find(isa, dtype, *mode, tiles);
+    int status = tw_tiles_find(isa, dtype, *mode, steps, tiles);
     if (status != TW_OK || *tiles == NULL || a.conj == b.conj || tw_tiles_paired(*tiles)) {
         return status;
     }
     *mode = mode_of(a, b, false);
     *tiles = NULL;
-    return *mode < 0 ? TW_OK : tw_tiles_find(isa, dtype, *mode, tiles);
+    return *mode < 0 ? TW_OK : tw_tiles_find(isa, dtype, *mode, steps, tiles);
 }
 
-int tw_select(int isa, int dtype, tw_operation a, tw_operation b, const tw_tiles **tiles, int *mode, int *served_by)
+int tw_select(int isa, int dtype, tw_operation a, tw_operation b, tw_steps steps, const tw_tiles **tiles, int *mode,
+              int *served_by)
 {
     *served_by = isa;
-    int status = select_from(isa, dtype, a, b, tiles, mode);
+    int status = select_from(isa, dtype, a, b, steps, tiles, mode);
     if (status == TW_OK && *tiles == NULL && isa != TW_ISA_SCALAR) {
         *served_by = TW_ISA_SCALAR;
-        status = select_from(TW_ISA_SCALAR, dtype, a, b, tiles, mode);
+        status = select_from(TW_ISA_SCALAR, dtype, a, b, steps, tiles, mode);
     }
     if (status == TW_OK && *tiles == NULL) {
         return tw_fail(
@@ -278,5 +280,6 @@ int tw_isa_serving(int dtype, int transa, int transb)
     }
     const tw_tiles *tiles;
     int mode, served_by, isa = tw_isa_current();
-    return isa >= 0 && tw_select(isa, type, op_a, op_b, &tiles, &mode, &served_by) == TW_OK ? served_by : -1;
+    return isa >= 0 && tw_select(isa, type, op_a, op_b, TW_STEPS_LONG, &tiles, &mode, &served_by) == TW_OK ? served_by
+                                                                                                           : -1;
 }

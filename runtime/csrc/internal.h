@@ -104,8 +104,13 @@ typedef struct tw_walk {
     int rows; /* height of the band being walked; 0: a new one begins */
 } tw_walk;
 
+/* Which kernel is best at a size depends on how long k is; ORDERED: for any k, none that adds products of one element of C
+ * in another order than k's. */
+typedef enum tw_steps { TW_STEPS_SHORT, TW_STEPS_MIDDLE, TW_STEPS_LONG, TW_STEPS_ORDERED, TW_STEPS_COUNT } tw_steps;
+
+tw_steps tw_steps_of(int64_t k, bool ordered);
 /* Sets *found to NULL where the kernels cannot cover every shape. TW_OK or TW_ERROR_MEMORY. */
-int tw_tiles_find(int isa, int dtype, int mode, const tw_tiles **found);
+int tw_tiles_find(int isa, int dtype, int mode, tw_steps steps, const tw_tiles **found);
 /* Do all of these kernels conjugate through `pair`? */
 bool tw_tiles_paired(const tw_tiles *tiles);
 tw_walk tw_walk_begin(const tw_tiles *tiles, int64_t m, int64_t n);
@@ -158,6 +163,20 @@ tw_args tw_args_of(const tw_form *form);
 void tw_args_scale(tw_args *args, int dtype, const tw_scalar *alpha, const tw_scalar *beta);
 tw_command tw_command_of(const tw_form *form, const tw_tile *tile);
 
+/* ---- turn.c: an operand turned round first ---- */
+
+enum { TW_PANEL = 1 << 14 }; /* bytes on the stack for it */
+
+/* `lines` lines of `length` neighbours, `ld` bytes apart; element p of line i goes to place p lines + i. */
+typedef struct tw_turn {
+    char operand; /* 'A' or 'B' of the kernels; 0: neither */
+    int64_t lines, length, ld;
+} tw_turn;
+
+/* Is it worth while? Then the form becomes that of the product with it turned. `ordered`: sums keep k's order. */
+void tw_turn_choose(tw_form *form, int isa, bool ordered, tw_turn *turn);
+void tw_turn_into(const tw_turn *turn, int dtype, const void *matrix, void *panel);
+
 static inline void tw_run_command(const tw_command *command, const void *a, const void *b, void *c, tw_args *args)
 {
     args->mask = command->mask;
@@ -208,12 +227,13 @@ struct tw_gemm_plan {
     tw_kernel_fn run; /* a product of one tile: its kernel, at the matrices' first elements; else NULL */
     bool exchanged;   /* row-major: the kernels' A is the caller's B */
     bool walked;      /* cut by the walk, not by the tiler */
-    bool ready;       /* every command has a set: for alpha = 1 and beta = 0 nothing need be written before a kernel runs */
-    int16_t count;    /* commands; -1: more than are listed */
-    tw_args args;     /* for alpha = 1 and beta = 0 */
+    bool ready; /* every command has a set: for alpha = 1 and beta = 0 nothing need be written before a kernel runs */
+    int16_t count;              /* commands; -1: more than are listed */
+    tw_args args;               /* for alpha = 1 and beta = 0 */
     tw_args sets[TW_PLAN_SETS]; /* the same with what tiles differ in */
     tw_key key;
-    tw_form form;
+    tw_form form; /* with one operand turned, if one is */
+    tw_turn turn;
     const tw_tiles *tiles;
     int served_by;         /* ISA */
     tw_command commands[]; /* at least one */
@@ -265,7 +285,8 @@ bool tw_operation_of(int letter, int dtype, tw_operation *operation);
 /* The type with that letter; -1: none. */
 int tw_dtype_of(int letter);
 /* The tiles that serve a column-major product on `isa`, else those of scalar, and the kernels' mode. A status. */
-int tw_select(int isa, int dtype, tw_operation a, tw_operation b, const tw_tiles **tiles, int *mode, int *served_by);
+int tw_select(int isa, int dtype, tw_operation a, tw_operation b, tw_steps steps, const tw_tiles **tiles, int *mode,
+              int *served_by);
 /* Check a key and see it column-major; *isa is what it asks for. A status. */
 int tw_form_of(const tw_key *key, tw_form *form, int *isa);
 /* Which pointer is NULL but would be used; `null` is its argument number. */

@@ -48,15 +48,18 @@ int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room)
     plan->walked = room < TW_PLAN_TILES;
     plan->count = 0;
     plan->tiles = NULL;
+    plan->turn = (tw_turn){0};
     plan->args = (tw_args){0};
     plan->served_by = isa;
     if (form->m == 0 || form->n == 0) {
         return TW_OK;
     }
+    tw_turn_choose(form, isa, false, &plan->turn);
     /* Without steps nothing is read, so nothing need be conjugated: whatever kernels there are will do. */
     tw_operation op_a = {form->trans_a, form->conj_a && form->k > 0},
                  op_b = {form->trans_b, form->conj_b && form->k > 0};
-    status = tw_select(isa, form->dtype, op_a, op_b, &plan->tiles, &form->mode, &plan->served_by);
+    status = tw_select(isa, form->dtype, op_a, op_b, tw_steps_of(form->k, false), &plan->tiles, &form->mode,
+                       &plan->served_by);
     if (status != TW_OK) {
         return status;
     }
@@ -80,7 +83,7 @@ int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room)
             plan->commands[i] = tw_command_of(form, &list.tiles[i]);
         }
     }
-    if (plan->count == 1 && !tw_verbose) {
+    if (plan->count == 1 && !tw_verbose && plan->turn.operand == 0) {
         const tw_command *only = plan->commands;
         plan->run = only->run;
         plan->args.mask = only->mask;
@@ -91,21 +94,21 @@ int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room)
     return TW_OK;
 }
 
-void tw_plan_run_ready(const tw_gemm_plan *plan, const void *a, const void *b, void *c)
+static void run_ready(const tw_gemm_plan *plan, const char *x, const char *y, void *c)
 {
-    const char *x = plan->exchanged ? b : a, *y = plan->exchanged ? a : b;
     const tw_command *command = plan->commands, *end = command + plan->count;
     do {
         command->run(x + command->a, y + command->b, (char *)c + command->c, &plan->sets[command->set]);
     } while (++command != end);
 }
 
-void tw_plan_run_tiles(const tw_gemm_plan *plan, const void *a, const void *b, void *c, tw_args *args)
+/* The kernels one after the other; without `args` with those that lie ready. */
+static void run_kernels(const tw_gemm_plan *plan, const char *x, const char *y, void *c, tw_args *args)
 {
-    if (__builtin_expect(tw_verbose, 0)) {
-        tw_trace(plan, 1);
+    if (args == NULL) {
+        run_ready(plan, x, y, c);
+        return;
     }
-    const void *x = plan->exchanged ? b : a, *y = plan->exchanged ? a : b;
     for (int i = 0; i < plan->count; i++) {
         tw_run_command(&plan->commands[i], x, y, c, args);
     }
@@ -116,6 +119,40 @@ void tw_plan_run_tiles(const tw_gemm_plan *plan, const void *a, const void *b, v
             tw_command command = tw_command_of(&plan->form, &tile);
             tw_run_command(&command, x, y, c, args);
         }
+    }
+}
+
+/* The same with one operand turned: a function of its own, so that others need no room for it. */
+static __attribute__((noinline)) void run_turned(const tw_gemm_plan *plan, const char *x, const char *y, void *c,
+                                                 tw_args *args)
+{
+    _Alignas(64) char panel[TW_PANEL];
+    bool of_a = plan->turn.operand == 'A';
+    if (args == NULL || args->k > 0) {
+        tw_turn_into(&plan->turn, plan->form.dtype, of_a ? x : y, panel);
+    }
+    run_kernels(plan, of_a ? panel : x, of_a ? y : panel, c, args);
+}
+
+void tw_plan_run_ready(const tw_gemm_plan *plan, const void *a, const void *b, void *c)
+{
+    const char *x = plan->exchanged ? b : a, *y = plan->exchanged ? a : b;
+    if (plan->turn.operand == 0) {
+        run_ready(plan, x, y, c);
+    } else {
+        run_turned(plan, x, y, c, NULL);
+    }
+}
+void tw_plan_run_tiles(const tw_gemm_plan *plan, const void *a, const void *b, void *c, tw_args *args)
+{
+    if (__builtin_expect(tw_verbose, 0)) {
+        tw_trace(plan, 1);
+    }
+    const void *x = plan->exchanged ? b : a, *y = plan->exchanged ? a : b;
+    if (plan->turn.operand == 0) {
+        run_kernels(plan, x, y, c, args);
+    } else {
+        run_turned(plan, x, y, c, args);
     }
 }
 
