@@ -29,6 +29,28 @@ unsigned tw_cpu_isas(void);
 /* The CPU's name and what tells apart those that share it. */
 const char *tw_cpu_signature(void);
 
+/* ---- cores.c ---- */
+
+/* Cores this process may use, by affinity and control group; at least 1. */
+int tw_cores(void);
+
+/* ---- threads.c ---- */
+
+enum { TW_MOST_THREADS = 1024 };
+
+/* Threads that a call made now by this thread may use; 1 within a task. */
+int tw_threads_allowed(void);
+
+/* How many of them work that takes one thread so many nanoseconds is worth. */
+int tw_threads_worth(double nanoseconds);
+
+typedef void (*tw_task_fn)(void *context, int64_t task);
+
+/* Run tasks 0 .. tasks - 1, each exactly once, in any order, on up to so many threads, this one among them; returns when
+ * all are done. One after the other, here, where there is no more than one thread, the pool is another caller's or this is a
+ * task itself. */
+void tw_parallel(int threads, int64_t tasks, tw_task_fn run, void *context);
+
 /* ---- tuning.c: what kernels cost ---- */
 
 enum { TW_COST_STEPS = 4 }; /* values of k at which kernels are timed */

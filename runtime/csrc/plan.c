@@ -37,6 +37,9 @@ int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room)
 {
     int isa;
     tw_form *form = &plan->form;
+    if (tw_get_num_threads() < 0) { /* here, so that what fails is every product, and none asks twice */
+        return TW_ERROR_THREADS;
+    }
     int status = tw_form_of(key, form, &isa);
     if (status != TW_OK) {
         return status;
