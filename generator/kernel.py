@@ -66,8 +66,7 @@ class Kernel:
     @cached_property
     def name(self) -> KernelName:
         """The kernel's name."""
-        features = ("dot",) if self.tile.form == "dot" and self.isa.names_dots else ()
-        features += ("prf",) if self.tile.prefetch else ()
+        named = {"dot": self.tile.form == "dot" and self.isa.names_dots, "prf": self.tile.prefetch}
         return KernelName(
             "gemm",
             self.entry.letter,
@@ -76,7 +75,7 @@ class Kernel:
             self.tile.nr,
             self.tile.widths,
             self.isa.name,
-            features,
+            tuple(feature for feature, there in named.items() if there),
         )
 
     @property

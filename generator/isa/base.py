@@ -440,7 +440,7 @@ class Isa(ABC):
         return self.columns(size, "")
 
     def live_steps(self, k: Reg, general: Pool, label: str) -> Code:
-        """Note which lanes of a vector of steps the rest of k fills, for `load_live`; to `label` where there is none."""
+        """Note which lanes the rest of k fills, for `load_live`; go to `label` where there is no rest."""
         raise self._lacks("masked steps")
 
     def whole_factor(self, register: Reg) -> object:

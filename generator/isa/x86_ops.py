@@ -12,8 +12,8 @@ from ..machine import Machine
 __all__ = [
     "ADD",
     "AND",
-    "BTS",
     "BTL",
+    "BTS",
     "JMP",
     "JNC",
     "JNS",

@@ -117,6 +117,7 @@ static int check(const tw_key *key, int dtype, tw_operation *op_a, tw_operation 
 static tw_form transposed(tw_form f)
 {
     tw_form t = f;
+    t.exchanged = !f.exchanged;
     t.m = f.n, t.n = f.m;
     t.trans_a = f.trans_b, t.conj_a = f.conj_b, t.lda = f.ldb;
     t.trans_b = f.trans_a, t.conj_b = f.conj_a, t.ldb = f.lda;
@@ -149,7 +150,12 @@ int tw_form_of(const tw_key *key, tw_form *form, int *isa)
     if (key->layout == TW_ROW_MAJOR) {
         *form = transposed(*form);
     }
-    /* A single row whose elements are neighbours is as well a column: the modes that see A along k have kernels that
+    /* A row of C whose elements are neighbours is as well a column, which fills vectors. */
+    if (form->m == 1 && form->n > 1 && form->ldc == element && tw_is_complex(dtype)) {
+        *form = transposed(*form);
+        form->ldc = form->m * element;
+    }
+    /* A single row of A whose elements are neighbours is as well a column: the modes that see A along k have kernels that
      * fill vectors with it, where the others would use one lane. */
     if (form->m == 1 && form->k > 1 && !form->trans_a && form->lda == element && !tw_is_complex(dtype)) {
         form->trans_a = true;

@@ -165,6 +165,7 @@ int tw_tile_c(const tw_tiles *tiles, int strategy, int64_t m, int64_t n, int64_t
 /* What a product is but for its pointers and scalars, as the kernels see it: column-major, leading dimensions in bytes. */
 typedef struct tw_form {
     int dtype, mode;
+    bool exchanged; /* the kernels' A is the caller's B */
     bool trans_a, trans_b, conj_a, conj_b;
     int64_t m, n, k, lda, ldb, ldc;
 } tw_form;
@@ -192,11 +193,13 @@ enum { TW_PANEL = 1 << 14 }; /* bytes on the stack for it */
 /* `lines` lines of `length` neighbours, `ld` bytes apart; element p of line i goes to place p lines + i. */
 typedef struct tw_turn {
     char operand; /* 'A' or 'B' of the kernels; 0: neither */
-    int64_t lines, length, ld;
+    int64_t offset, lines, length, ld;
 } tw_turn;
 
 /* Is it worth while? Then the form becomes that of the product with it turned. `ordered`: sums keep k's order. */
 void tw_turn_choose(tw_form *form, int isa, bool ordered, tw_turn *turn);
+/* Or that of the last rows alone? Then the form becomes theirs; how many, or 0. */
+int tw_turn_rows(tw_form *form, int isa, bool ordered, tw_turn *turn);
 void tw_turn_into(const tw_turn *turn, int dtype, const void *matrix, void *panel);
 
 static inline void tw_run_command(const tw_command *command, const void *a, const void *b, void *c, tw_args *args)
@@ -243,6 +246,13 @@ static inline bool tw_key_same(const tw_key *x, const tw_key *y)
            0;
 }
 
+/* The last rows of C, on their own with A turned: commands from `first` on. */
+typedef struct tw_strip {
+    int rows, first; /* no rows: there is none */
+    tw_form form;
+    const tw_tiles *tiles;
+} tw_strip;
+
 enum { TW_PLAN_SETS = 6 };
 
 struct tw_gemm_plan {
@@ -254,9 +264,11 @@ struct tw_gemm_plan {
     tw_args args;               /* for alpha = 1 and beta = 0 */
     tw_args sets[TW_PLAN_SETS]; /* the same with what tiles differ in */
     tw_key key;
-    tw_form form; /* with one operand turned, if one is */
-    tw_turn turn;
+    tw_form form;
+    tw_form main; /* what most commands compute: the form, one operand turned if one is, without the strip's rows */
     const tw_tiles *tiles;
+    tw_strip strip;
+    tw_turn turn;
     int served_by;         /* ISA */
     tw_command commands[]; /* at least one */
 };
