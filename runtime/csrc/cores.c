@@ -2,7 +2,6 @@
 #define _GNU_SOURCE /* sched_getaffinity, CPU_COUNT */
 #include <errno.h>
 #include <limits.h>
-#include <math.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -81,5 +80,9 @@ int tw_cores(void)
 {
     int cores = allowed();
     double limit = granted();
-    return limit > 0 && ceil(limit) < cores ? (int)ceil(limit) : cores;
+    if (limit <= 0 || limit >= cores) {
+        return cores;
+    }
+    int whole = (int)limit;
+    return limit > whole ? whole + 1 : whole;
 }

@@ -14,28 +14,42 @@ static int64_t lda_of(const tw_gemm_plan *plan, int command)
     return plan->strip.rows && command >= plan->strip.first ? plan->strip.form.lda : plan->main.lda;
 }
 
-/* Arguments for alpha = 1 and beta = 0, one set for all tiles that agree in them. Few differ: in masks, where C ends. */
+/* Put the arguments of every tile together once, for alpha = 1 and beta = 0 or 1, a set for all tiles that agree in them. */
 static void make_ready(tw_gemm_plan *plan)
 {
     int used = 0;
-    plan->ready = plan->count > 0 && !tw_verbose;
-    for (int i = 0; i < plan->count && plan->ready; i++) {
+    tw_args *sets = plan->sets[0];
+    for (int i = 0; i < plan->count; i++) {
         tw_command *command = &plan->commands[i];
         int set = 0;
-        while (set < used && (plan->sets[set].mask != command->mask || plan->sets[set].lanes != command->lanes ||
-                              plan->sets[set].flags != command->conj || plan->sets[set].lda != lda_of(plan, i))) {
+        while (set < used && (sets[set].mask != command->mask || sets[set].lanes != command->lanes ||
+                              sets[set].flags != command->conj || sets[set].lda != lda_of(plan, i))) {
             set++;
         }
         if (set == TW_PLAN_SETS) {
-            plan->ready = false;
-        } else if (set == used) {
-            plan->sets[used] = plan->args;
-            plan->sets[used].lda = lda_of(plan, i);
-            plan->sets[used].mask = command->mask;
-            plan->sets[used].lanes = command->lanes;
-            plan->sets[used++].flags = command->conj;
+            return;
         }
-        command->set = set;
+        if (set == used) {
+            sets[used] = plan->args;
+            sets[used].lda = lda_of(plan, i);
+            sets[used].mask = command->mask;
+            sets[used].lanes = command->lanes;
+            sets[used++].flags = command->conj;
+        }
+        command->set = set * (int64_t)sizeof(tw_args);
+    }
+    if (used == 0 || tw_verbose) {
+        return;
+    }
+    tw_scalar one = tw_alpha_at(plan->form.dtype, NULL);
+    for (int set = 0; set < used; set++) {
+        plan->sets[1][set] = sets[set];
+        tw_args_scale(&plan->sets[1][set], plan->form.dtype, &one, &one);
+    }
+    plan->ready = plan->count;
+    if (plan->count == 1 && plan->turn.operand == 0) {
+        plan->run = plan->commands[0].run;
+        plan->args = sets[0];
     }
 }
 
@@ -97,7 +111,7 @@ int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room)
     plan->key = *key;
     plan->exchanged = form->exchanged;
     plan->run = NULL;
-    plan->ready = false;
+    plan->ready = 0;
     plan->walked = room < TW_PLAN_TILES;
     plan->count = 0;
     plan->tiles = NULL;
@@ -134,33 +148,22 @@ int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room)
     } else if (!fill_strip(plan, isa) && !add_tiles(plan, main, plan->tiles, 0)) {
         plan->count = -1;
     }
-    if (plan->count == 1 && !tw_verbose && plan->turn.operand == 0) {
-        const tw_command *only = plan->commands;
-        plan->run = only->run;
-        plan->args.mask = only->mask;
-        plan->args.lanes = only->lanes;
-        plan->args.flags = only->conj;
-    }
     make_ready(plan);
     return TW_OK;
 }
 
-static void run_ready(const tw_gemm_plan *plan, int first, int end, const char *x, const char *y, void *c)
+static inline void run_sets(const tw_command *command, const tw_command *end, const void *x, const void *y, void *c,
+                            const tw_args *sets)
 {
-    const tw_command *command = plan->commands + first, *last = plan->commands + end;
     do {
-        command->run(x + command->a, y + command->b, (char *)c + command->c, &plan->sets[command->set]);
-    } while (++command != last);
+        const void *args = (const char *)sets + command->set;
+        command->run((const char *)x + command->a, (const char *)y + command->b, (char *)c + command->c, args);
+    } while (++command != end);
 }
 
-/* Commands one after the other; without `args` with those that lie ready. All of them, or the walk, where end < 0. */
-static void run_kernels(const tw_gemm_plan *plan, int first, int end, const char *x, const char *y, void *c,
-                        tw_args *args)
+static void run_tiles(const tw_gemm_plan *plan, int first, int end, const void *x, const void *y, void *c,
+                      tw_args *args)
 {
-    if (args == NULL) {
-        run_ready(plan, first, end, x, y, c);
-        return;
-    }
     for (int i = first; i < end; i++) {
         tw_run_command(&plan->commands[i], x, y, c, args);
     }
@@ -174,38 +177,43 @@ static void run_kernels(const tw_gemm_plan *plan, int first, int end, const char
     }
 }
 
-/* The same with one operand turned: a function of its own, so that others need no room for it. */
-static __attribute__((noinline)) void run_turned(const tw_gemm_plan *plan, const char *x, const char *y, void *c,
-                                                 tw_args *args)
+/* With one operand turned, either with ready arguments or with `args`: a function of its own, so that others need no room
+ * for the panel. */
+static __attribute__((noinline)) void run_turned(const tw_gemm_plan *plan, const void *x, const void *y, void *c,
+                                                 const tw_args *sets, tw_args *args)
 {
     _Alignas(64) char panel[TW_PANEL];
     bool of_a = plan->turn.operand == 'A';
-    if (args == NULL || args->k > 0) {
+    int first = plan->strip.rows ? plan->strip.first : 0;
+    const tw_command *commands = plan->commands;
+    const void *turned_x = of_a ? panel : x, *turned_y = of_a ? y : panel;
+    if (sets != NULL || args->k > 0) {
         tw_turn_into(&plan->turn, plan->form.dtype, of_a ? x : y, panel);
     }
-    int first = 0;
-    if (plan->strip.rows) {
-        first = plan->strip.first;
-        run_kernels(plan, 0, first, x, y, c, args);
-        if (args != NULL) {
-            args->lda = plan->strip.form.lda;
+    if (sets != NULL) {
+        if (first > 0) {
+            run_sets(commands, commands + first, x, y, c, sets);
         }
+        run_sets(commands + first, commands + plan->count, turned_x, turned_y, c, sets);
+        return;
     }
-    run_kernels(plan, first, plan->count, of_a ? panel : x, of_a ? y : panel, c, args);
-    if (args != NULL) {
-        args->lda = plan->main.lda; /* a batch uses them again */
+    if (first > 0) {
+        run_tiles(plan, 0, first, x, y, c, args);
+        args->lda = plan->strip.form.lda;
+    }
+    run_tiles(plan, first, plan->count, turned_x, turned_y, c, args);
+    args->lda = plan->main.lda; /* a batch uses them again */
+}
+
+void tw_plan_run_ready(const tw_gemm_plan *plan, const void *x, const void *y, void *c, const tw_args *sets)
+{
+    if (plan->turn.operand == 0) {
+        run_sets(plan->commands, plan->commands + plan->ready, x, y, c, sets);
+    } else {
+        run_turned(plan, x, y, c, sets, NULL);
     }
 }
 
-void tw_plan_run_ready(const tw_gemm_plan *plan, const void *a, const void *b, void *c)
-{
-    const char *x = plan->exchanged ? b : a, *y = plan->exchanged ? a : b;
-    if (plan->turn.operand == 0) {
-        run_ready(plan, 0, plan->count, x, y, c);
-    } else {
-        run_turned(plan, x, y, c, NULL);
-    }
-}
 void tw_plan_run_tiles(const tw_gemm_plan *plan, const void *a, const void *b, void *c, tw_args *args)
 {
     if (__builtin_expect(tw_verbose, 0)) {
@@ -213,9 +221,9 @@ void tw_plan_run_tiles(const tw_gemm_plan *plan, const void *a, const void *b, v
     }
     const void *x = plan->exchanged ? b : a, *y = plan->exchanged ? a : b;
     if (plan->turn.operand == 0) {
-        run_kernels(plan, 0, plan->count, x, y, c, args);
+        run_tiles(plan, 0, plan->count, x, y, c, args);
     } else {
-        run_turned(plan, x, y, c, args);
+        run_turned(plan, x, y, c, NULL, args);
     }
 }
 
@@ -296,12 +304,13 @@ void tw_gemm_plan_destroy(tw_gemm_plan *plan)
 int tw_gemm_execute(const tw_gemm_plan *plan, const void *a, const void *b, void *c)
 {
     if (a != NULL && b != NULL && c != NULL) {
+        const void *x = plan->exchanged ? b : a, *y = plan->exchanged ? a : b;
         if (plan->run != NULL) {
-            plan->run(plan->exchanged ? b : a, plan->exchanged ? a : b, c, &plan->args);
+            plan->run(x, y, c, plan->sets[0]);
             return TW_OK;
         }
-        if (plan->ready) {
-            tw_plan_run_ready(plan, a, b, c);
+        if (plan->ready != 0) {
+            tw_plan_run_ready(plan, x, y, c, plan->sets[0]);
             return TW_OK;
         }
     }
@@ -312,6 +321,14 @@ int tw_gemm_plan_execute(const tw_gemm_plan *plan, const void *alpha, const void
                          void *c)
 {
     int dtype = plan->form.dtype;
+    if (alpha != NULL && beta != NULL && a != NULL && b != NULL && c != NULL && plan->ready != 0) {
+        tw_plain plain = tw_plain_at(dtype, alpha, beta);
+        if (plain != TW_GENERAL) {
+            const void *x = plan->exchanged ? b : a, *y = plan->exchanged ? a : b;
+            tw_plan_run_ready(plan, x, y, c, plan->sets[plain == TW_ADDED]);
+            return TW_OK;
+        }
+    }
     tw_scalar first = tw_alpha_at(dtype, alpha), second = tw_beta_at(dtype, beta);
     return tw_plan_run(plan, &first, a, b, &second, c);
 }
