@@ -88,6 +88,7 @@ def kernel_table(kernels: Sequence[Kernel]) -> str:
                 "vector_dim": int(tile.transposed),
                 "mask_span": kernel.mask_span,
                 "paired": int(kernel.dtype.complex and kernel.isa.paired),
+                "reassociates": int(tile.form == "dot"),
                 "mr": tile.mr,
                 "nr": tile.nr,
                 **_cost(kernel),

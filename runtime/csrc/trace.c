@@ -26,13 +26,17 @@ static void fill(const tw_gemm_plan *plan, const tw_tile *tile, tw_gemm_tile *to
                          tile->m,
                          tile->n,
                          (double)cost.call + (double)cost.step * (double)plan->form.k};
+    if (plan->exchanged != (plan->key.layout == TW_ROW_MAJOR)) { /* a row that was taken as a column */
+        to->i = tile->j, to->j = tile->i;
+        to->m = tile->n, to->n = tile->m;
+    }
 }
 
 int64_t tw_gemm_plan_tiles(const tw_gemm_plan *plan, int64_t most, tw_gemm_tile *tiles)
 {
     int64_t count = 0;
     if (plan->count < 0 || (plan->count > 0 && plan->walked)) {
-        tw_walk walk = tw_walk_begin(plan->tiles, plan->form.m, plan->form.n);
+        tw_walk walk = tw_walk_begin(plan->tiles, plan->main.m, plan->main.n);
         for (tw_tile tile; tw_walk_next(&walk, &tile); count++) {
             if (count < most) {
                 fill(plan, &tile, &tiles[count]);
@@ -45,10 +49,20 @@ int64_t tw_gemm_plan_tiles(const tw_gemm_plan *plan, int64_t most, tw_gemm_tile 
         if (list == NULL) {
             return -1;
         }
-        const tw_form *form = &plan->form;
+        const tw_form *form = &plan->main;
         count = tw_tile_c(plan->tiles, plan->key.variant >> 16, form->m, form->n, form->k, list);
         for (int64_t i = 0; i < count && i < most; i++) {
             fill(plan, &list->tiles[i], &tiles[i]);
+        }
+        if (plan->strip.rows) {
+            form = &plan->strip.form;
+            int more = tw_tile_c(plan->strip.tiles, plan->key.variant >> 16, form->m, form->n, form->k, list);
+            for (int64_t i = 0; i < more; i++, count++) {
+                if (count < most) {
+                    list->tiles[i].i += plan->main.m;
+                    fill(plan, &list->tiles[i], &tiles[count]);
+                }
+            }
         }
         free(list);
     }
