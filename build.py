@@ -262,7 +262,12 @@ def compile_all(chosen: list[Target], options: argparse.Namespace, digests: "Dig
                 progress=Progress(f"compile  {target.arch}"),
             )
             if target.native:  # where `import runtime` and the editable install look
-                for name in (library.LIBRARY, library.MODULE, *([] if made.without_fast else [library.FAST])):
+                for name in (
+                    library.LIBRARY,
+                    library.BLAS,
+                    library.MODULE,
+                    *([] if made.without_fast else [library.FAST]),
+                ):
                     library.link_to(ROOT / "runtime" / name, f"../build/{target.arch}/lib/{name}")
                 if made.without_fast:
                     (ROOT / "runtime" / library.FAST).unlink(missing_ok=True)

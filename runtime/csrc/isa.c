@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "internal.h"
+#include "siblings.h"
 
 enum { BEST, ENVIRONMENT, CALL };
 
@@ -133,5 +134,6 @@ int tw_isa_set(const char *name)
     }
     atomic_store(&reason, name && name[0] ? CALL : BEST);
     atomic_store(&tw_isa_now, isa);
+    atomic_fetch_add(&tw_settings, 1);
     return TW_OK;
 }

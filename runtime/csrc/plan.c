@@ -65,11 +65,8 @@ int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room)
     return TW_OK;
 }
 
-void tw_plan_run_tiles(const tw_gemm_plan *plan, const void *a, const void *b, void *c, tw_args *args)
+static void run_tiles(const tw_gemm_plan *plan, const void *a, const void *b, void *c, tw_args *args)
 {
-    if (__builtin_expect(tw_verbose, 0)) {
-        tw_trace(plan, 1);
-    }
     const void *x = plan->exchanged ? b : a, *y = plan->exchanged ? a : b;
     for (int i = 0; i < plan->count; i++) {
         tw_run_command(&plan->commands[i], x, y, c, args);
@@ -81,6 +78,15 @@ void tw_plan_run_tiles(const tw_gemm_plan *plan, const void *a, const void *b, v
             tw_command command = tw_command_of(&plan->form, &tile);
             tw_run_command(&command, x, y, c, args);
         }
+    }
+}
+
+void tw_plan_run_tiles(const tw_gemm_plan *plan, const void *a, const void *b, void *c, tw_args *args)
+{
+    int64_t begun = __builtin_expect(tw_verbose, 0) ? tw_trace_clock() : 0;
+    run_tiles(plan, a, b, c, args);
+    if (__builtin_expect(tw_verbose, 0)) {
+        tw_trace(plan, 1, tw_trace_clock() - begun);
     }
 }
 

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "internal.h"
+#include "siblings.h"
 #include "tiling.h"
 
 enum { MEASURED, PAPER, GREEDY, REBALANCE, STRATEGIES };
@@ -68,6 +69,7 @@ int tw_tiler_set(const char *name)
                        name);
     }
     atomic_store(&tw_tiler_now, strategy);
+    atomic_fetch_add(&tw_settings, 1);
     return TW_OK;
 }
 
