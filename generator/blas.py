@@ -6,6 +6,7 @@ integers (ILP64), and the ``scipy_`` that PyPI's numpy and scipy put before thei
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from itertools import product
 from textwrap import wrap
@@ -79,8 +80,18 @@ class Entry:
     @property
     def prototype(self) -> str:
         """C's declaration, without the semicolon: lines of at most 120 columns."""
-        text = f"TW_API void {self.symbol}({', '.join(self._parameters())})"
+        text = f"TW_API void {self.symbol}({self.parameters})"
         return "\n".join(wrap(text, 116, subsequent_indent="    ", break_long_words=False))
+
+    @property
+    def parameters(self) -> str:
+        """Its parameters as C declares them."""
+        return ", ".join(self._parameters())
+
+    @property
+    def arguments(self) -> str:
+        """Their names."""
+        return ", ".join(re.split(r"[ *]", parameter)[-1] for parameter in self._parameters())
 
     def _parameters(self) -> list[str]:
         i = self.integer

@@ -1,9 +1,8 @@
 """Options, markers and fixtures of all tests.
 
-Markers: ``slow`` (minutes in all; CI runs them), ``emulation`` (needs downloaded arm64 packages; CI runs them),
-``conformance`` (test suites of others, some downloaded; CI runs them), ``sanitizers`` (instrumented builds and valgrind;
-CI runs them), ``isa(name)`` (skipped where the CPU lacks it). ``TILEWRIGHT_CI=1`` turns every skip for a missing tool
-into a failure.
+Markers: ``slow`` (minutes in all), ``emulation`` (needs downloaded arm64 packages), ``conformance`` (test suites of
+others, some downloaded), ``sanitizers`` (instrumented builds, valgrind), all of which CI runs; ``isa(name)`` (skipped
+where the CPU lacks it). ``TILEWRIGHT_CI=1`` turns every skip for a missing tool into a failure.
 """
 
 from __future__ import annotations

@@ -22,3 +22,9 @@ int tw_plan_shared(const tw_gemm_plan **plan, int dtype, int layout, int transa,
     tw_key key = {m, n, k, lda, ldb, ldc, layout, transa, transb, tw_variant(type, isa, atomic_load(&tw_tiler_now))};
     return tw_cache_find(&key, plan);
 }
+
+void tw_plan_kernel(const tw_gemm_plan *plan, tw_kernel_fn *run, const tw_args **args)
+{
+    *run = plan->run;
+    *args = &plan->args;
+}

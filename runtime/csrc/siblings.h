@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 
 #include "tilewright.h"
+#include "tw_kernel.h"
 
 /* Changes whenever something changes that plans found before do not know: ISA, tiler. Read before looking for a plan,
  * compared before running it. */
@@ -15,6 +16,10 @@ TW_API extern atomic_int tw_settings;
  * where it keeps none (C is large, its table is full). The errors are those of tw_?gemm. */
 TW_API int tw_plan_shared(const tw_gemm_plan **plan, int dtype, int layout, int transa, int transb, int64_t m,
                           int64_t n, int64_t k, int64_t lda, int64_t ldb, int64_t ldc);
+
+/* The kernel of a plan of one tile and its arguments for alpha = 1 and beta = 0; A and B change places where the layout is
+ * row-major. *run is NULL where a plan is no single kernel. */
+TW_API void tw_plan_kernel(const tw_gemm_plan *plan, tw_kernel_fn *run, const tw_args **args);
 
 /* TILEWRIGHT_VERBOSE: 0, 1 or 2. Set before any constructor of a library that links this one. */
 TW_API int tw_verbosity(void);
