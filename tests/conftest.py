@@ -1,8 +1,9 @@
 """Options, markers and fixtures of all tests.
 
 Markers: ``slow`` (minutes in all), ``emulation`` (needs downloaded arm64 packages), ``conformance`` (test suites of
-others, some downloaded), ``sanitizers`` (instrumented builds, valgrind), all of which CI runs; ``isa(name)`` (skipped
-where the CPU lacks it). ``TILEWRIGHT_CI=1`` turns every skip for a missing tool into a failure.
+others, some downloaded), ``sanitizers`` (instrumented builds, valgrind), all of which CI runs; ``topv`` (needs torch and
+transformers); ``isa(name)`` (skipped where the CPU lacks it). ``TILEWRIGHT_CI=1`` turns every skip for a missing tool
+into a failure.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "emulation: runs an aarch64 Python under qemu, from packages it downloads")
     config.addinivalue_line("markers", "conformance: runs test suites of others on the BLAS library")
     config.addinivalue_line("markers", "sanitizers: runs the C code under ASan, UBSan or valgrind")
+    config.addinivalue_line("markers", "topv: pruning of visual tokens; needs torch and transformers")
     config.addinivalue_line("markers", "isa(name): needs a CPU with this ISA")
     config.pluginmanager.register(KernelSummary(config), "tilewright-kernels")
     config.pluginmanager.register(ConformanceSummary(), "tilewright-conformance")

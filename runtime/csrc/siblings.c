@@ -23,8 +23,15 @@ int tw_plan_shared(const tw_gemm_plan **plan, int dtype, int layout, int transa,
     return tw_cache_find(&key, plan);
 }
 
+/* Several tiles as if they were one: the plan is found by its arguments. */
+static void run_ready(const void *a, const void *b, void *c, const tw_args *args)
+{
+    const tw_gemm_plan *plan = (const tw_gemm_plan *)((const char *)args - offsetof(tw_gemm_plan, sets));
+    tw_plan_run_ready(plan, a, b, c, args);
+}
+
 void tw_plan_kernel(const tw_gemm_plan *plan, tw_kernel_fn *run, const tw_args **args)
 {
-    *run = plan->run;
-    *args = &plan->args;
+    *run = plan->run != NULL ? plan->run : plan->ready != 0 ? run_ready : NULL;
+    *args = plan->sets[0];
 }

@@ -17,8 +17,8 @@ TW_API extern atomic_int tw_settings;
 TW_API int tw_plan_shared(const tw_gemm_plan **plan, int dtype, int layout, int transa, int transb, int64_t m,
                           int64_t n, int64_t k, int64_t lda, int64_t ldb, int64_t ldc);
 
-/* The kernel of a plan of one tile and its arguments for alpha = 1 and beta = 0; A and B change places where the layout is
- * row-major. *run is NULL where a plan is no single kernel. */
+/* What does a plan's whole product where alpha = 1 and beta = 0, called as a kernel is, with these arguments; A and B change
+ * places where the layout is row-major. *run is NULL where the plan has nothing so simple. */
 TW_API void tw_plan_kernel(const tw_gemm_plan *plan, tw_kernel_fn *run, const tw_args **args);
 
 /* TILEWRIGHT_VERBOSE: 0, 1 or 2. Set before any constructor of a library that links this one. */

@@ -11,7 +11,6 @@
 #include <stdlib.h>
 
 #include "internal.h"
-#include "siblings.h"
 #include "tiling.h"
 
 enum { MEASURED, PAPER, GREEDY, REBALANCE, STRATEGIES };
@@ -38,7 +37,7 @@ static void choose(void)
 {
     const char *value = getenv("TILEWRIGHT_TILER");
     snprintf(wish, sizeof wish, "%s", value ? value : "");
-    atomic_store(&tw_tiler_now, wish[0] ? find(wish) : MEASURED);
+    tw_choose(&tw_tiler_now, wish[0] ? find(wish) : MEASURED);
 }
 
 /* As isa.c does. */
@@ -68,8 +67,7 @@ int tw_tiler_set(const char *name)
                        "rebalance.",
                        name);
     }
-    atomic_store(&tw_tiler_now, strategy);
-    atomic_fetch_add(&tw_settings, 1);
+    tw_choose(&tw_tiler_now, strategy);
     return TW_OK;
 }
 
