@@ -72,9 +72,14 @@ def _fewest(isa: str, letter: str, mode: str) -> dict[tuple[int, int], Tile]:
         for less in range(last.span if last.masked else 1):
             size = (tile.mr, tile.nr - less) if tile.transposed else (tile.mr - less, tile.nr)
             other = found.get(size)
-            if other is None or (tile.mr * tile.nr, last.masked) < (other.mr * other.nr, other.widths.endswith("m")):
+            if other is None or _waste(tile) < _waste(other):
                 found[size] = tile
     return found
+
+
+def _waste(tile: Tile) -> tuple[int, bool, bool]:
+    """What makes one tile of a size worse than another: lanes, a mask, sums across lanes."""
+    return tile.mr * tile.nr, tile.widths.endswith("m"), tile.form == "dot"
 
 
 def dense_lds(mode: Mode, m: int, n: int, k: int) -> tuple[int, int, int]:

@@ -66,7 +66,12 @@ class Kernel:
     @cached_property
     def name(self) -> KernelName:
         """The kernel's name."""
-        features = (*(("prf",) if self.tile.prefetch else ()), *((word,) if (word := self._across) else ()))
+        named = {
+            "dot": self.tile.form == "dot" and self.isa.names_dots,
+            "prf": self.tile.prefetch,
+            "batch": self.tile.batch and self.tile.form != "lanes",
+            "lanes": self.tile.form == "lanes",
+        }
         return KernelName(
             "gemm",
             self.entry.letter,
@@ -75,14 +80,10 @@ class Kernel:
             self.tile.nr,
             self.tile.widths,
             self.isa.name,
-            features,
+            tuple(feature for feature, there in named.items() if there),
             self.tile.k,
             self.tile.lds,
         )
-
-    @property
-    def _across(self) -> str:
-        return "lanes" if self.tile.form == "lanes" else "batch" if self.tile.batch else ""
 
     @property
     def lanes(self) -> int:

@@ -20,6 +20,7 @@ from .dtypes import DTYPES, MODES
 __all__ = ["FEATURES", "KernelName", "KernelNameError", "parse"]
 
 FEATURES = {
+    "dot": "by dot products, where an outer product of that size may stand beside it",
     "prf": "prefetches C before the k loop",
     "batch": "a whole batch of problems in one call",
     "lanes": "the same, a problem a lane",

@@ -18,7 +18,7 @@ from .isa.base import Isa
 from .kernel import Kernel
 from .version import __version__
 
-__all__ = ["kernel_abi", "kernel_header", "kernel_source", "kernel_table", "special_table"]
+__all__ = ["kernel_abi", "kernel_header", "kernel_source", "kernel_table", "render", "special_table"]
 
 _COUNTED = {"ISA": abi.ISA_CODES, "DTYPE": abi.DTYPE_CODES, "MODE": abi.MODE_CODES}
 TEMPLATE_FOLDER = Path(__file__).parent.parent / "templates"
@@ -36,14 +36,15 @@ def _environment() -> jinja2.Environment:
     )
 
 
-def _render(template: str, **values: Any) -> str:
+def render(template: str, **values: Any) -> str:
+    """Print a template of `templates/`."""
     return _environment().get_template(template).render(version=__version__, **values)
 
 
 def kernel_source(kernel: Kernel) -> str:
     """The kernel's C file."""
     isa = kernel.isa
-    return _render(
+    return render(
         isa.template,
         name=str(kernel.name),
         symbol=kernel.name.symbol,
@@ -56,7 +57,7 @@ def kernel_source(kernel: Kernel) -> str:
 
 def kernel_header() -> str:
     """tw_kernel.h, the ABI."""
-    return _render(
+    return render(
         "tw_kernel.h.j2",
         args=[(ctype, name, note, abi.offset(name)) for name, (ctype, _, note) in abi.ARGS.items()],
         batch=[(ctype, name, note, abi.offset(name)) for name, (ctype, _, note) in abi.BATCH.items()],
@@ -77,7 +78,7 @@ def kernel_table(kernels: Sequence[Kernel]) -> str:
     """The table of kernels that the runtime searches."""
     plain = [kernel for kernel in kernels if not kernel.tile.k]
     text = "\n".join(f"{kernel.name} {kernel.spec_hash}" for kernel in plain)
-    return _render(
+    return render(
         "kernel_table.c.j2",
         kernels=[_row(kernel) | _cost(kernel) for kernel in plain],
         specials=[_row(kernel) for kernel in kernels if kernel.tile.k],
@@ -88,7 +89,7 @@ def kernel_table(kernels: Sequence[Kernel]) -> str:
 
 def special_table(kernels: Sequence[Kernel]) -> str:
     """The table of a library of exact-size kernels alone."""
-    return _render("special_table.c.j2", specials=[_row(kernel) for kernel in kernels], abi=kernel_abi())
+    return render("special_table.c.j2", specials=[_row(kernel) for kernel in kernels], abi=kernel_abi())
 
 
 def kernel_abi() -> str:
@@ -109,6 +110,7 @@ def _row(kernel: Kernel) -> dict[str, Any]:
         "vector_dim": int(tile.transposed),
         "mask_span": kernel.mask_span,
         "paired": int(kernel.dtype.complex and kernel.isa.paired),
+        "reassociates": int(tile.form == "dot"),
         "mr": tile.mr,
         "nr": tile.nr,
         "k": tile.k,

@@ -195,19 +195,23 @@ def _wanted(plan: Plan, generator: Any) -> tuple[list[Any], str]:
         return [], f"k is {plan.k}; kernels for any size serve beyond {generator.MOST_STEPS}"
     if len(tiles) > _TILES:
         return [], f"it takes {len(tiles)} tiles; kernels for any size serve beyond {_TILES}"
-    lds = ffi.new("int64_t[3]")
-    lib.tw_gemm_plan_lds(plan.handle, lds)
+    found = ffi.new("int64_t[8]")
+    lib.tw_gemm_plan_seen(plan.handle, found)
+    rows, columns, lda, ldb, ldc, *transposed, as_it_is = found
     letter, mode = text(tiles[0].kernel).split("_")[1:3]
     isa = text(tiles[0].kernel).rpartition("__")[2].partition("_")[0]
+    if not as_it_is:
+        mode = "".join("nt"[trans] for trans in transposed)
 
     def kernel(m: int, n: int, batch: bool) -> Any:
-        return generator.Wanted(isa, letter, mode, m, n, plan.k, tuple(lds), batch)
+        return generator.Wanted(isa, letter, mode, m, n, plan.k, (lda, ldb, ldc), batch)
 
-    rows, columns = max(t.i + t.m for t in tiles), max(t.j + t.n for t in tiles)
     whole = kernel(rows, columns, batch=False)
     if generator.one_tile(whole):
         both = [whole, *filter(generator.one_tile, [kernel(rows, columns, batch=True)])]
         return [each for each in both if not _is_there(plan, each, tiles)], ""
+    if not as_it_is:
+        return [], "an operand is turned first; kernels for any size serve"
     return sorted({kernel(tile.m, tile.n, batch=False) for tile in tiles}), ""
 
 

@@ -90,8 +90,8 @@ static bool fits(const tw_special *special, const tw_form *form, int isa, int fa
     const tw_kernel *kernel = &special->kernel;
     int64_t element = tw_element_bytes(form->dtype);
     return kernel->isa == isa && kernel->family == family && kernel->dtype == form->dtype &&
-           kernel->mode == form->mode && special->k == form->k &&
-           (special->lda == 0 || special->lda * element == form->lda) &&
+           tw_mode_transposes_a(kernel->mode) == form->trans_a && tw_mode_transposes_b(kernel->mode) == form->trans_b &&
+           special->k == form->k && (special->lda == 0 || special->lda * element == form->lda) &&
            (special->ldb == 0 || special->ldb * element == form->ldb) &&
            (special->ldc == 0 || special->ldc * element == form->ldc) &&
            tw_kernel_conjugates(kernel, form->conj_a, form->conj_b);
@@ -142,24 +142,26 @@ static const tw_special *choose(const fitting *found, int64_t m, int64_t n, bool
     return best;
 }
 
-int tw_special_tiles(const tw_form *form, int isa, int count, tw_tile *tiles)
+bool tw_special_whole(const tw_form *form, int isa, tw_command *command)
 {
     fitting found = find_fitting(form, isa, TW_EXACT);
-    if (count < 1 || found.count == 0) {
-        return count;
-    }
     const tw_special *whole = choose(&found, form->m, form->n, false);
     if (whole != NULL) {
-        tiles[0] = (tw_tile){&whole->kernel, 0, 0, (int)form->m, (int)form->n};
-        return 1;
+        tw_tile tile = {&whole->kernel, 0, 0, (int)form->m, (int)form->n};
+        *command = tw_command_of(form, &tile);
     }
-    for (int i = 0; i < count; i++) {
+    return whole != NULL;
+}
+
+void tw_special_tiles(const tw_form *form, int isa, int count, tw_tile *tiles)
+{
+    fitting found = find_fitting(form, isa, TW_EXACT);
+    for (int i = 0; i < count && found.count > 0; i++) {
         const tw_special *special = choose(&found, tiles[i].m, tiles[i].n, false);
         if (special != NULL) {
             tiles[i].kernel = &special->kernel;
         }
     }
-    return count;
 }
 
 tw_many tw_special_many(const tw_form *form, int isa)
@@ -195,8 +197,9 @@ bool tw_run_many(const tw_gemm_plan *plan, const tw_args *args, int64_t count, c
     if (many->each.run == NULL || count < TW_MANY || args->k == 0) {
         return false;
     }
+    int64_t start = 0;
     if (__builtin_expect(tw_verbose, 0)) {
-        tw_trace(plan, count);
+        start = tw_trace_clock();
     }
     bool exchanged = plan->exchanged;
     const char *x = exchanged ? b : a, *y = exchanged ? a : b;
@@ -214,6 +217,9 @@ bool tw_run_many(const tw_gemm_plan *plan, const tw_args *args, int64_t count, c
         all.count = count - together;
         tw_run_command(&many->each, x + together * all.stride_a, y + together * all.stride_b, z + together * stride_c,
                        &all.args);
+    }
+    if (__builtin_expect(tw_verbose, 0)) {
+        tw_trace(plan, count, tw_trace_clock() - start);
     }
     return true;
 }

@@ -145,8 +145,9 @@ TW_API const char *tw_gemm_plan_path(const tw_gemm_plan *plan);
 
 /* The kernel that runs a strided batch of this plan's product in one call, for alpha and beta as they come; NULL: none. */
 TW_API const char *tw_gemm_plan_many(const tw_gemm_plan *plan);
-/* Leading dimensions of A, B and C as the plan's kernels see them, column-major, in elements. */
-TW_API void tw_gemm_plan_lds(const tw_gemm_plan *plan, int64_t lds[3]);
+/* The product as the plan's kernels see it, column-major: m, n, lda, ldb, ldc in elements, whether A and B are transposed,
+ * and whether its tiles are cut from that just as it is. */
+TW_API void tw_gemm_plan_seen(const tw_gemm_plan *plan, int64_t seen[8]);
 
 /* ---- Kernels for one size ----
  *

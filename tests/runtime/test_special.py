@@ -287,7 +287,7 @@ def library_of(folder: Path, body: str, abi: str) -> Path:
         '#include "tw_kernel.h"\n'
         f"static void f(const void *a, const void *b, void *c, const tw_args *args) {{ {body} }}\n"
         "static const tw_special kernels[] = {{"
-        '{"special", f, TW_ISA_SCALAR, TW_S, TW_NN, TW_EXACT, 0, 0, 0, 1, 1}, 2, 0, 0, 0, 1}};\n'
+        '{"special", f, TW_ISA_SCALAR, TW_S, TW_NN, TW_EXACT, 0, 0, 0, 0, 1, 1}, 2, 0, 0, 0, 1}};\n'
         f'const tw_special_table tw_specialised = {{"{abi}", 1, kernels}};\n'
     )
     command = [
