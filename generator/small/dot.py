@@ -99,8 +99,6 @@ class _Dot:
             program.add(isa.label("sums"))
         else:
             self._add_rest(unroll // 2)
-        program.section("sums across lanes")
-        self._finish()
 
     def _add_rest(self, steps: int) -> None:
         """Half a turn, a quarter and so on, as the bits of what is left of k say."""

@@ -365,6 +365,9 @@ void tw_plan_run_ready(const tw_gemm_plan *plan, const void *a, const void *b, v
 int tw_plan_run_once(const tw_key *key, const tw_scalar *alpha, const void *a, const void *b, const tw_scalar *beta,
                      void *c);
 
+/* A caller passed no plan. */
+int tw_refuse_plan(const char *function);
+
 /* ---- cache.c: plans by key ---- */
 
 /* The plan of that key, made if need be; lives as long as the process. *found = NULL: it is not kept, for C is

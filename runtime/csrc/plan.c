@@ -318,9 +318,15 @@ void tw_gemm_plan_destroy(tw_gemm_plan *plan)
     free(plan);
 }
 
+int tw_refuse_plan(const char *function)
+{
+    return tw_fail(TW_ERROR_PLAN, "%s: the plan is NULL; tw_gemm_plan_create makes one, and says why where it cannot.",
+                   function);
+}
+
 int tw_gemm_execute(const tw_gemm_plan *plan, const void *a, const void *b, void *c)
 {
-    if (a != NULL && b != NULL && c != NULL) {
+    if (plan != NULL && a != NULL && b != NULL && c != NULL) {
         const void *x = plan->exchanged ? b : a, *y = plan->exchanged ? a : b;
         if (plan->run != NULL) {
             plan->run(x, y, c, plan->sets[0]);
@@ -337,6 +343,9 @@ int tw_gemm_execute(const tw_gemm_plan *plan, const void *a, const void *b, void
 int tw_gemm_plan_execute(const tw_gemm_plan *plan, const void *alpha, const void *a, const void *b, const void *beta,
                          void *c)
 {
+    if (plan == NULL) {
+        return tw_refuse_plan("tw_gemm_plan_execute");
+    }
     int dtype = plan->form.dtype;
     if (alpha != NULL && beta != NULL && a != NULL && b != NULL && c != NULL && plan->ready != 0) {
         tw_plain plain = tw_plain_at(dtype, alpha, beta);
@@ -352,6 +361,9 @@ int tw_gemm_plan_execute(const tw_gemm_plan *plan, const void *alpha, const void
 
 int tw_gemm_bound_run(const tw_gemm_bound *bound)
 {
+    if (bound == NULL) {
+        return tw_refuse_plan("tw_gemm_bound_run");
+    }
     if (bound->alpha == NULL && bound->beta == NULL) {
         return tw_gemm_execute(bound->plan, bound->a, bound->b, bound->c);
     }

@@ -56,7 +56,8 @@ enum {
     TW_ERROR_WRONG = 106,   /* a kernel computes a wrong product */
     TW_ERROR_TUNING = 107,  /* a tuning file is corrupt, stale or another machine's */
     TW_ERROR_THREADS = 110, /* a number of threads that cannot be */
-    TW_ERROR_SPECIAL = 110, /* a library of kernels for one size is damaged, foreign or wrong */
+    TW_ERROR_PLAN = 109,    /* there is no plan: NULL where one is wanted */
+    TW_ERROR_SPECIAL = 111, /* a library of kernels for one size is damaged, foreign or wrong */
     TW_ERROR_TILER = 105    /* TILEWRIGHT_TILER, or what tw_tiler_set was given, is none of those there are */
 };
 
@@ -137,7 +138,7 @@ typedef struct tw_gemm_tile {
     double nanoseconds; /* predicted */
 } tw_gemm_tile;
 
-/* Write the first `most` tiles of a plan to `tiles`; returns how many there are, or -1 for TW_ERROR_MEMORY. */
+/* Write the first `most` tiles of a plan to `tiles`; returns how many there are, or less than 0: it failed. */
 TW_API int64_t tw_gemm_plan_tiles(const tw_gemm_plan *plan, int64_t most, tw_gemm_tile *tiles);
 /* The ISA whose kernels it runs, and how: "nothing to do", "one kernel", "tiles" or "walk". */
 TW_API int tw_gemm_plan_isa(const tw_gemm_plan *plan);
@@ -257,7 +258,7 @@ typedef struct tw_selftest_report {
     char failure[256];  /* the first one, with its kernel and sizes; "" if there was none */
 } tw_selftest_report;
 
-/* Run every kernel this CPU can execute, at several sizes and k, with the scalars and conjugations it takes, and
+/* Run every kernel this CPU can execute (and those for one size, which the numbers above leave out), at several sizes and k, with the scalars and conjugations it takes, and
  * products of every type, layout and transposition through every ISA, on integers, and compare each element exactly
  * with plain C. Elements around C must keep their value. Takes about a second. Returns the number of mismatches, or -1
  * for TW_ERROR_MEMORY. `report` may be NULL. */

@@ -17,12 +17,16 @@ int tw_verbosity(void)
 
 int tw_gemm_plan_isa(const tw_gemm_plan *plan)
 {
-    return plan->served_by;
+    return plan != NULL ? plan->served_by : -tw_refuse_plan("tw_gemm_plan_isa");
 }
 
 const char *tw_gemm_plan_path(const tw_gemm_plan *plan)
 {
-    return plan->count < 0 ? "walk" : plan->count == 0 ? "nothing to do" : plan->count == 1 ? "one kernel" : "tiles";
+    return plan == NULL       ? "no plan"
+           : plan->count < 0  ? "walk"
+           : plan->count == 0 ? "nothing to do"
+           : plan->count == 1 ? "one kernel"
+                              : "tiles";
 }
 
 /* A plan's key, also where the cache has made another in its place and hidden this one: see tw_cache_renew. */
@@ -38,6 +42,9 @@ static tw_key key_of(const tw_gemm_plan *plan)
 
 const char *tw_gemm_plan_many(const tw_gemm_plan *plan)
 {
+    if (plan == NULL) {
+        return NULL;
+    }
     const tw_many *many = &plan->many;
     const tw_kernel *kernel = tw_special_running(many->across.run ? many->across.run : many->each.run);
     return kernel ? kernel->name : NULL;
@@ -79,6 +86,9 @@ static void fill(const tw_gemm_plan *plan, const tw_tile *tile, tw_gemm_tile *to
 
 int64_t tw_gemm_plan_tiles(const tw_gemm_plan *plan, int64_t most, tw_gemm_tile *tiles)
 {
+    if (plan == NULL) {
+        return -tw_refuse_plan("tw_gemm_plan_tiles");
+    }
     int64_t count = 0;
     if (plan->count < 0 || (plan->count > 0 && plan->walked)) {
         tw_walk walk = tw_walk_begin(plan->tiles, plan->main.m, plan->main.n);
