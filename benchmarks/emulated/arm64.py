@@ -1,4 +1,4 @@
-"""Debian's arm64 packages and aarch64 wheels, unpacked into a folder: nothing is installed, no script of theirs runs."""
+"""Debian's arm64 packages and aarch64 wheels, unpacked into a folder: nothing is installed, no script of theirs run."""
 
 from __future__ import annotations
 
