@@ -214,15 +214,15 @@ static inline __attribute__((always_inline)) bool again(int dtype, int layout, i
 static inline __attribute__((always_inline)) bool run(int layout, const void *a, const void *b, void *c, tw_plain plain)
 {
     const tw_gemm_plan *plan = last;
-    const tw_args *args = plain == TW_ADDED ? &plan->added : &plan->args;
+    const tw_args *sets = plan->sets[plain == TW_ADDED];
     const void *x = layout == TW_COL_MAJOR ? a : b, *y = layout == TW_COL_MAJOR ? b : a;
     if (plain == TW_GENERAL) {
         return false;
     }
     if (plan->run != NULL) {
-        plan->run(x, y, c, args);
-    } else if (plan->alike != 0) {
-        tw_run_alike(plan, x, y, c, args);
+        plan->run(x, y, c, sets);
+    } else if (plan->ready != 0) {
+        tw_plan_run_ready(plan, x, y, c, sets);
     } else {
         return false;
     }
