@@ -66,7 +66,7 @@ class Kernel:
     @cached_property
     def name(self) -> KernelName:
         """The kernel's name."""
-        features = ("prf",) if self.tile.prefetch else ()
+        named = {"dot": self.tile.form == "dot" and self.isa.names_dots, "prf": self.tile.prefetch}
         return KernelName(
             "gemm",
             self.entry.letter,
@@ -75,7 +75,7 @@ class Kernel:
             self.tile.nr,
             self.tile.widths,
             self.isa.name,
-            features,
+            tuple(feature for feature, there in named.items() if there),
         )
 
     @property

@@ -17,7 +17,10 @@ from .dtypes import DTYPES, MODES
 
 __all__ = ["FEATURES", "KernelName", "KernelNameError", "parse"]
 
-FEATURES = {"prf": "prefetches C before the k loop"}
+FEATURES = {
+    "dot": "by dot products, where an outer product of that size may stand beside it",
+    "prf": "prefetches C before the k loop",
+}
 
 _PATTERN = re.compile(
     r"(?P<op>gemm)_(?P<dtype>[a-z])_(?P<mode>[a-z]{2})_(?P<mr>[1-9]\d*)x(?P<nr>[1-9]\d*)"

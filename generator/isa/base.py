@@ -126,6 +126,10 @@ class LineOperand(ABC):
     def load(self, number: int, width: int) -> Code:
         """Load `width` steps of every line; lanes beyond are zero.  `number` tells register sets apart."""
 
+    def load_live(self) -> Code:
+        """Load the steps that `Isa.live_steps` noted, where `Isa.masks_steps`; as `load` with number 0."""
+        return []
+
     @abstractmethod
     def register(self, number: int, line: int) -> Reg:
         """Where a line's steps are."""
@@ -171,6 +175,10 @@ class Isa(ABC):
     forms: ClassVar[frozenset[str]] = frozenset({"outer"})
     """Ways to build a kernel, of those that a spec can name."""
     turns: ClassVar[bool] = True
+    masks_steps: ClassVar[bool] = False
+    """Whether a dot product loads what is left of k at once, by masks."""
+    names_dots: ClassVar[bool] = False
+    """Whether names tell dot products from outer products of the same size."""
     """C may be summed transposed and turned as it is stored."""
     most_steps: ClassVar[int] = 64
     """The longest turn of the loop."""
@@ -426,6 +434,14 @@ class Isa(ABC):
     def line_operand(self, pool: Pool, general: Pool, base: Reg, stride: Reg, count: int, sets: int) -> LineOperand:
         """Access to `count` lines that are contiguous along k."""
         raise self._lacks("dot products")
+
+    def dot_columns(self, size: int) -> list[Column]:
+        """What C's rows are made of, after `reduce`."""
+        return self.columns(size, "")
+
+    def live_steps(self, k: Reg, general: Pool, label: str) -> Code:
+        """Note which lanes the rest of k fills, for `load_live`; go to `label` where there is no rest."""
+        raise self._lacks("masked steps")
 
     def whole_factor(self, register: Reg) -> object:
         """A register as a factor of which each lane multiplies its own."""

@@ -6,6 +6,7 @@ before it starts.  Complex numbers are kept interleaved; re(s) v and im(s) v are
 
 from __future__ import annotations
 
+import itertools
 import re
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -37,6 +38,7 @@ class X86(Isa):
     arch = "x86_64"
     template = "asm/gemm.c.j2"
     paired = True
+    names_dots = True
     widths: ClassVar[str]
     """Widths of vector columns there are, widest first."""
     evex: ClassVar[bool] = False
@@ -62,8 +64,8 @@ class X86(Isa):
         return [Reg("x", number) for number in range(len(_NAMES))]
 
     def refusal(self, tile: Tile) -> str | None:
-        if tile.form == "dot" and tile.mr > 2:
-            return "it adds up the sums of one or two rows"
+        if tile.form == "dot" and tile.mr > 4:
+            return "it adds up the sums of at most four rows"
         return super().refusal(tile)
 
     def has_columns(self, widths: object) -> bool:
@@ -374,6 +376,10 @@ class X86(Isa):
 
     # Dot products
 
+    def load_live(self, register: Reg, place: Mem) -> Code:
+        """The steps that `live_steps` noted, zero beyond them."""
+        raise self._lacks("masked steps")
+
     @property
     def full_width(self) -> str:
         return self.widths[0]
@@ -384,25 +390,47 @@ class X86(Isa):
     def whole_factor(self, register: Reg) -> object:
         return self.view(register, self.widths[0])
 
+    def dot_columns(self, size: int) -> list[Column]:
+        rows = self.width_lanes("x")
+        return [Column(first, min(rows, size - first), "x") for first in range(0, size, rows)]
+
     def reduce(self, rows: Sequence[Reg], target: Reg, pool: Pool) -> Code:
+        """As many rows as 128 bits have lanes: interleaved and added, they fold together."""
+        (temporary,) = pool.take(1, "sums")
         code: Code = []
-        temporary, other = pool.take(2, "sums")
-        for row in rows:
-            for width in self.widths[:-1]:  # fold upper halves onto lower ones until 128 bits are left
-                half = self.widths[self.widths.index(width) + 1]
-                code.append(self._upper_half(temporary, row, width))
-                code.append(self._apply(self.ops.add, Column(0, 0, half), row, row, temporary))
-        x = Column(0, 0, "x")
-        emit = self.interleaver("x")
-        first, second = rows[0], rows[-1]
+        width = self.widths[0]
+        if len(rows) == 1:
+            code += self._fold(rows[0], temporary)
+            width = "x"
+
+        def merge(kinds: tuple[str, str], first: Reg, second: Reg) -> None:
+            """first = the halves of first and second, interleaved in both ways and added."""
+            emit = self.interleaver(width)
+            code.extend([emit(kinds[0], temporary, first, second), emit(kinds[1], first, first, second)])
+            code.append(self._apply(self.ops.add, Column(0, 0, width), first, first, temporary))
+
         if self.width_lanes("x") == 4:
-            code += [emit("low", temporary, first, second), emit("high", other, first, second)]
-            code.append(self._apply(self.ops.add, x, temporary, temporary, other))
-            code.append(emit("high2", other, temporary, temporary))
+            merge(("low", "high"), rows[0], rows[min(1, len(rows) - 1)])
+            if len(rows) > 2:
+                merge(("low", "high"), rows[2], rows[-1])
+                merge(("low2", "high2"), rows[0], rows[2])
+            else:
+                merge(("low2", "high2"), rows[0], rows[0])
         else:
-            code += [emit("low2", temporary, first, second), emit("high2", other, first, second)]
-        code.append(self._apply(self.ops.add, x, target, temporary, other))
-        pool.give_back([temporary, other])
+            merge(("low2", "high2"), rows[0], rows[-1])
+        if len(rows) > 1:
+            code += self._fold(rows[0], temporary)
+        if target != rows[0]:
+            raise ValueError("the sums of rows take the place of the first")
+        pool.give_back([temporary])
+        return code
+
+    def _fold(self, register: Reg, temporary: Reg) -> Code:
+        """Add upper halves to lower ones until 128 bits are left."""
+        code: Code = []
+        for width, half in itertools.pairwise(self.widths):
+            code.append(self._upper_half(temporary, register, width))
+            code.append(self._apply(self.ops.add, Column(0, 0, half), register, register, temporary))
         return code
 
     def _upper_half(self, target: Reg, source: Reg, width: str) -> Instruction:

@@ -171,6 +171,12 @@ class DotLines(LineOperand):
             code += self.isa.load_adjacent(register, width, place)
         return code
 
+    def load_live(self) -> Code:
+        code: Code = []
+        for line, register in enumerate(self.sets[0]):
+            code += self.isa.load_live(register, self.lines.at(line, 1, 0))
+        return code
+
     def register(self, number: int, line: int) -> Reg:
         return self.sets[number % len(self.sets)][line]
 

@@ -3,7 +3,7 @@
     C[i, j] = sum over lanes of (op(A)[i, p..] * op(B)[p.., j])        for one vector of p after another
 
 The form of IAAT's TN kernels: both operands are contiguous along k, so no load is strided, at the price of small tiles
-(every element of C is a register) and a reduction.  Real types only; on x86 for one and two rows, which fill no vector.
+(every element of C is a register) and a reduction.  Real types only; on x86 for up to four rows, which fill no vector.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ def dot_product(isa: Isa, tile: Tile) -> Program:
 class _Dot:
     def __init__(self, isa: Isa, tile: Tile, sets: int) -> None:
         self.isa, self.tile = isa, tile
-        columns = isa.columns(tile.mr, tile.widths)
+        columns = isa.dot_columns(tile.mr)
         self.vectors = Pool([register for register in isa.vector_file if register not in isa.kept(columns)])
-        general = Pool(isa.general_registers)
+        self.general = general = Pool(isa.general_registers)
         self.program = Program(isa, tile, columns, self.vectors, general)
         self.k, lda, ldb = general.one("k"), general.one("lda"), general.one("ldb")
         self.strides = [(self.k, "k"), (lda, "lda"), (ldb, "ldb")]
@@ -67,13 +67,22 @@ class _Dot:
         program.loop = (start, len(program.code))
         program.section("rest of k")
         program.add(isa.label("rest"))
-        steps = unroll // 2
+        if isa.masks_steps:
+            program.add(isa.live_steps(self.k, self.general, "sums"))
+            program.add(self.left.load_live(), self.right.load_live(), self._multiply(0, first=False))
+            program.add(isa.label("sums"))
+        else:
+            self._add_rest(unroll // 2)
+        program.section("sums across lanes")
+        self._finish()
+
+    def _add_rest(self, steps: int) -> None:
+        """Half a turn, a quarter and so on, as the bits of what is left of k say."""
+        isa, program = self.isa, self.program
         while steps:
             program.add(isa.jump_if_clear(self.k, steps.bit_length() - 1, f"skip{steps}"))
             program.add(self._turn(steps), isa.label(f"skip{steps}"))
             steps //= 2
-        program.section("sums across lanes")
-        self._finish()
 
     def _turn(self, steps: int, first: bool = False) -> list[Instruction]:
         width = min(steps, self.isa.lanes)

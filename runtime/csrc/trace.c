@@ -1,11 +1,19 @@
 /* trace.c - what a plan does, said: to callers, and with TILEWRIGHT_VERBOSE on stderr. */
+#define _GNU_SOURCE /* clock_gettime */
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "internal.h"
+#include "siblings.h"
 #include "tiling.h"
 
 int tw_verbose;
+
+int tw_verbosity(void)
+{
+    return tw_verbose;
+}
 
 int tw_gemm_plan_isa(const tw_gemm_plan *plan)
 {
@@ -26,13 +34,17 @@ static void fill(const tw_gemm_plan *plan, const tw_tile *tile, tw_gemm_tile *to
                          tile->m,
                          tile->n,
                          (double)cost.call + (double)cost.step * (double)plan->form.k};
+    if (plan->exchanged != (plan->key.layout == TW_ROW_MAJOR)) { /* a row that was taken as a column */
+        to->i = tile->j, to->j = tile->i;
+        to->m = tile->n, to->n = tile->m;
+    }
 }
 
 int64_t tw_gemm_plan_tiles(const tw_gemm_plan *plan, int64_t most, tw_gemm_tile *tiles)
 {
     int64_t count = 0;
     if (plan->count < 0 || (plan->count > 0 && plan->walked)) {
-        tw_walk walk = tw_walk_begin(plan->tiles, plan->form.m, plan->form.n);
+        tw_walk walk = tw_walk_begin(plan->tiles, plan->main.m, plan->main.n);
         for (tw_tile tile; tw_walk_next(&walk, &tile); count++) {
             if (count < most) {
                 fill(plan, &tile, &tiles[count]);
@@ -45,10 +57,20 @@ int64_t tw_gemm_plan_tiles(const tw_gemm_plan *plan, int64_t most, tw_gemm_tile 
         if (list == NULL) {
             return -1;
         }
-        const tw_form *form = &plan->form;
+        const tw_form *form = &plan->main;
         count = tw_tile_c(plan->tiles, plan->key.variant >> 16, form->m, form->n, form->k, list);
         for (int64_t i = 0; i < count && i < most; i++) {
             fill(plan, &list->tiles[i], &tiles[i]);
+        }
+        if (plan->strip.rows) {
+            form = &plan->strip.form;
+            int more = tw_tile_c(plan->strip.tiles, plan->key.variant >> 16, form->m, form->n, form->k, list);
+            for (int64_t i = 0; i < more; i++, count++) {
+                if (count < most) {
+                    list->tiles[i].i += plan->main.m;
+                    fill(plan, &list->tiles[i], &tiles[count]);
+                }
+            }
         }
         free(list);
     }
@@ -63,9 +85,10 @@ enum { SEEN = 64 };
 static struct {
     atomic_int state; /* 0 free, 1 being filled, 2 filled */
     tw_key key;
-    atomic_llong calls;
+    const char *path;
+    atomic_llong calls, nanoseconds;
 } seen[SEEN];
-static atomic_llong others;
+static atomic_llong others, others_nanoseconds;
 
 static void describe(const tw_key *key, char *text, size_t size)
 {
@@ -80,10 +103,12 @@ static void summary(void)
     char text[192];
     for (int i = 0; i < SEEN && atomic_load(&seen[i].state) == 2; i++) {
         describe(&seen[i].key, text, sizeof text);
-        fprintf(stderr, "tilewright: %lld x %s\n", (long long)atomic_load(&seen[i].calls), text);
+        fprintf(stderr, "tilewright: %lld x %s: %s, %.3f ms\n", (long long)atomic_load(&seen[i].calls), text,
+                seen[i].path, (double)atomic_load(&seen[i].nanoseconds) * 1e-6);
     }
     if (atomic_load(&others) > 0) {
-        fprintf(stderr, "tilewright: %lld x other products\n", (long long)atomic_load(&others));
+        fprintf(stderr, "tilewright: %lld x other products: %.3f ms\n", (long long)atomic_load(&others),
+                (double)atomic_load(&others_nanoseconds) * 1e-6);
     }
 }
 
@@ -96,27 +121,38 @@ __attribute__((constructor)) static void choose(void)
     }
 }
 
-static void tally(const tw_key *key, int64_t calls)
+int64_t tw_trace_clock(void)
 {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+}
+
+static void tally(const tw_gemm_plan *plan, int64_t calls, int64_t nanoseconds)
+{
+    const tw_key *key = &plan->key;
     for (int i = 0; i < SEEN; i++) {
         int unused = 0;
         if (atomic_compare_exchange_strong(&seen[i].state, &unused, 1)) {
             seen[i].key = *key;
+            seen[i].path = tw_gemm_plan_path(plan);
             atomic_store(&seen[i].state, 2);
         }
         while (atomic_load(&seen[i].state) != 2) { /* another thread fills it, which is a copy of 64 bytes */
         }
         if (tw_key_same(&seen[i].key, key)) {
             atomic_fetch_add(&seen[i].calls, calls);
+            atomic_fetch_add(&seen[i].nanoseconds, nanoseconds);
             return;
         }
     }
     atomic_fetch_add(&others, calls);
+    atomic_fetch_add(&others_nanoseconds, nanoseconds);
 }
 
-void tw_trace(const tw_gemm_plan *plan, int64_t calls)
+void tw_trace(const tw_gemm_plan *plan, int64_t calls, int64_t nanoseconds)
 {
-    tally(&plan->key, calls);
+    tally(plan, calls, nanoseconds);
     if (tw_verbose < 2) {
         return;
     }

@@ -36,8 +36,8 @@ SUBJECTS = [
     ("avx2", "gemm_d_nn_8x3_yym__avx2"),
     ("avx2", "gemm_c_tt_3x4_ym__avx2"),
     ("avx512", "gemm_s_tn_13x3__avx512"),
-    ("avx512", "gemm_s_tn_2x3__avx512"),
-    ("avx2", "gemm_d_tn_1x4__avx2"),
+    ("avx512", "gemm_s_tn_2x3__avx512_dot"),
+    ("avx2", "gemm_d_tn_1x4__avx2_dot"),
     ("avx512", "gemm_z_nn_8x2_zzm__avx512"),
 ]
 

@@ -45,7 +45,7 @@ int main(void)
 """
 
 REFUSES = """
-int __wrap_tw_select(int isa, int dtype, tw_operation a, tw_operation b, const tw_tiles **tiles,
+int __wrap_tw_select(int isa, int dtype, tw_operation a, tw_operation b, tw_steps steps, const tw_tiles **tiles,
                      int *mode, int *served_by)
 {
     return tw_fail(TW_ERROR_KERNEL, "nothing at all");
