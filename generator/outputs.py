@@ -16,7 +16,9 @@ KERNELS_PER_UNIT = 24
 
 _PACKAGE = Path(__file__).resolve().parent
 _RECORD = "generated.json"
-_AFTERWARDS = ("compile.py", "files.py", "library.py", "outputs.py")  # act on what was generated, have no part in it
+_AFTERWARDS = ("blas.py", "compile.py", "files.py", "install.py", "library.py", "outputs.py")
+"""These act on what was generated and have no part in it; as the templates in the folders that follow."""
+_AFTERWARDS_TEMPLATES = ("blas", "install")
 
 _ADDED = ("compiled", "code_bytes")
 _NEEDED = {"name", "isa", *_ADDED}
@@ -24,9 +26,10 @@ _NEEDED = {"name", "isa", *_ADDED}
 
 def inputs_digest(digests: Digests, options: Sequence[str] = ()) -> str:
     """Return the digest of all that decides what is generated: generator, specs, templates and the options given."""
-    templates = _PACKAGE.parent / "templates"
+    folder = _PACKAGE.parent / "templates"
+    templates = [path for path in folder.rglob("*.j2") if path.parent.name not in _AFTERWARDS_TEMPLATES]
     code = [path for path in _PACKAGE.rglob("*.py") if path.name not in _AFTERWARDS]
-    files = [*code, *_PACKAGE.rglob("*.yaml"), *_PACKAGE.glob("costs/*.txt"), *templates.rglob("*.j2")]
+    files = [*code, *_PACKAGE.rglob("*.yaml"), *_PACKAGE.glob("costs/*.txt"), *templates]
     return hashlib.sha256(f"{digests.of_files(files)} {list(options)}".encode()).hexdigest()
 
 

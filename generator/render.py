@@ -18,7 +18,7 @@ from .isa.base import Isa
 from .kernel import Kernel
 from .version import __version__
 
-__all__ = ["kernel_header", "kernel_source", "kernel_table"]
+__all__ = ["kernel_header", "kernel_source", "kernel_table", "render"]
 
 _COUNTED = {"ISA": abi.ISA_CODES, "DTYPE": abi.DTYPE_CODES, "MODE": abi.MODE_CODES}
 TEMPLATE_FOLDER = Path(__file__).parent.parent / "templates"
@@ -36,14 +36,15 @@ def _environment() -> jinja2.Environment:
     )
 
 
-def _render(template: str, **values: Any) -> str:
+def render(template: str, **values: Any) -> str:
+    """Print a template of `templates/`."""
     return _environment().get_template(template).render(version=__version__, **values)
 
 
 def kernel_source(kernel: Kernel) -> str:
     """The kernel's C file."""
     isa = kernel.isa
-    return _render(
+    return render(
         isa.template,
         name=str(kernel.name),
         symbol=kernel.name.symbol,
@@ -56,7 +57,7 @@ def kernel_source(kernel: Kernel) -> str:
 
 def kernel_header() -> str:
     """tw_kernel.h, the ABI."""
-    return _render(
+    return render(
         "tw_kernel.h.j2",
         args=[(ctype, name, note, abi.offset(name)) for name, (ctype, _, note) in abi.ARGS.items()],
         flags=[(name, bit, note) for name, (bit, note) in abi.FLAGS.items()],
@@ -95,7 +96,7 @@ def kernel_table(kernels: Sequence[Kernel]) -> str:
             }
         )
     text = "\n".join(f"{kernel.name} {kernel.spec_hash}" for kernel in kernels)
-    return _render("kernel_table.c.j2", kernels=rows, digest=hashlib.sha256(text.encode()).hexdigest()[:16])
+    return render("kernel_table.c.j2", kernels=rows, digest=hashlib.sha256(text.encode()).hexdigest()[:16])
 
 
 def _cost(kernel: Kernel) -> dict[str, str]:

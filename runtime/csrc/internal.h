@@ -340,8 +340,9 @@ int tw_cache_find(const tw_key *key, const tw_gemm_plan **found);
 
 extern int tw_verbose; /* set at load; then plans have no `run`, so that every product passes tw_plan_run_tiles */
 
-/* Count, and with 2 say, that this plan ran so often. */
-void tw_trace(const tw_gemm_plan *plan, int64_t calls);
+int64_t tw_trace_clock(void);
+/* Count, and with 2 say, that this plan ran so often and took so long together. */
+void tw_trace(const tw_gemm_plan *plan, int64_t calls, int64_t nanoseconds);
 
 /* ---- gemm.c ---- */
 

@@ -214,16 +214,22 @@ void tw_plan_run_ready(const tw_gemm_plan *plan, const void *x, const void *y, v
     }
 }
 
-void tw_plan_run_tiles(const tw_gemm_plan *plan, const void *a, const void *b, void *c, tw_args *args)
+static void run_all(const tw_gemm_plan *plan, const void *a, const void *b, void *c, tw_args *args)
 {
-    if (__builtin_expect(tw_verbose, 0)) {
-        tw_trace(plan, 1);
-    }
     const void *x = plan->exchanged ? b : a, *y = plan->exchanged ? a : b;
     if (plan->turn.operand == 0) {
         run_tiles(plan, 0, plan->count, x, y, c, args);
     } else {
         run_turned(plan, x, y, c, NULL, args);
+    }
+}
+
+void tw_plan_run_tiles(const tw_gemm_plan *plan, const void *a, const void *b, void *c, tw_args *args)
+{
+    int64_t begun = __builtin_expect(tw_verbose, 0) ? tw_trace_clock() : 0;
+    run_all(plan, a, b, c, args);
+    if (__builtin_expect(tw_verbose, 0)) {
+        tw_trace(plan, 1, tw_trace_clock() - begun);
     }
 }
 

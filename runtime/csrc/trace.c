@@ -1,11 +1,19 @@
 /* trace.c - what a plan does, said: to callers, and with TILEWRIGHT_VERBOSE on stderr. */
+#define _GNU_SOURCE /* clock_gettime */
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "internal.h"
+#include "siblings.h"
 #include "tiling.h"
 
 int tw_verbose;
+
+int tw_verbosity(void)
+{
+    return tw_verbose;
+}
 
 int tw_gemm_plan_isa(const tw_gemm_plan *plan)
 {
@@ -77,9 +85,10 @@ enum { SEEN = 64 };
 static struct {
     atomic_int state; /* 0 free, 1 being filled, 2 filled */
     tw_key key;
-    atomic_llong calls;
+    const char *path;
+    atomic_llong calls, nanoseconds;
 } seen[SEEN];
-static atomic_llong others;
+static atomic_llong others, others_nanoseconds;
 
 static void describe(const tw_key *key, char *text, size_t size)
 {
@@ -94,10 +103,12 @@ static void summary(void)
     char text[192];
     for (int i = 0; i < SEEN && atomic_load(&seen[i].state) == 2; i++) {
         describe(&seen[i].key, text, sizeof text);
-        fprintf(stderr, "tilewright: %lld x %s\n", (long long)atomic_load(&seen[i].calls), text);
+        fprintf(stderr, "tilewright: %lld x %s: %s, %.3f ms\n", (long long)atomic_load(&seen[i].calls), text,
+                seen[i].path, (double)atomic_load(&seen[i].nanoseconds) * 1e-6);
     }
     if (atomic_load(&others) > 0) {
-        fprintf(stderr, "tilewright: %lld x other products\n", (long long)atomic_load(&others));
+        fprintf(stderr, "tilewright: %lld x other products: %.3f ms\n", (long long)atomic_load(&others),
+                (double)atomic_load(&others_nanoseconds) * 1e-6);
     }
 }
 
@@ -110,27 +121,38 @@ __attribute__((constructor)) static void choose(void)
     }
 }
 
-static void tally(const tw_key *key, int64_t calls)
+int64_t tw_trace_clock(void)
 {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+}
+
+static void tally(const tw_gemm_plan *plan, int64_t calls, int64_t nanoseconds)
+{
+    const tw_key *key = &plan->key;
     for (int i = 0; i < SEEN; i++) {
         int unused = 0;
         if (atomic_compare_exchange_strong(&seen[i].state, &unused, 1)) {
             seen[i].key = *key;
+            seen[i].path = tw_gemm_plan_path(plan);
             atomic_store(&seen[i].state, 2);
         }
         while (atomic_load(&seen[i].state) != 2) { /* another thread fills it, which is a copy of 64 bytes */
         }
         if (tw_key_same(&seen[i].key, key)) {
             atomic_fetch_add(&seen[i].calls, calls);
+            atomic_fetch_add(&seen[i].nanoseconds, nanoseconds);
             return;
         }
     }
     atomic_fetch_add(&others, calls);
+    atomic_fetch_add(&others_nanoseconds, nanoseconds);
 }
 
-void tw_trace(const tw_gemm_plan *plan, int64_t calls)
+void tw_trace(const tw_gemm_plan *plan, int64_t calls, int64_t nanoseconds)
 {
-    tally(&plan->key, calls);
+    tally(plan, calls, nanoseconds);
     if (tw_verbose < 2) {
         return;
     }
