@@ -15,7 +15,8 @@ from functools import partial
 from typing import Any
 
 from harness import rivals, timing  # first: sets every library to one thread
-from harness.problem import MODES, Problem, Shape
+from harness.options import parser
+from harness.problem import Problem, Shape
 from harness.report import geometric_mean, machine, table, write_json
 
 CACHE = 256 << 10  # bytes: in a second-level cache
@@ -61,28 +62,10 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog="build.py bench batch", description=str(__doc__).partition("\n")[0])
-    add = parser.add_argument
-    add("--types", default="sdcz", help="of sdcz (default: all)")
-    add("--modes", nargs="+", default=["NN"], choices=MODES, help="row-major names (default: NN)")
-    add("--sizes", nargs="+", type=int, default=list(SIZES), help="sides of the cubes")
-    add("--places", nargs="+", choices=("cache", "memory"), default=["cache", "memory"])
-    add("--quick", action="store_true", help="few sizes in cache, little time for each")
-    add("--rounds", type=int, default=4, help="turns of each library at each batch (default 4)")
-    add("--rivals", nargs="*", metavar="NAME", help="only these; none at all without a name")
-    add(
-        "--rival",
-        action="append",
-        default=[],
-        metavar="NAME=LIB.so[:PREFIX]",
-        help="a further library with cblas_?gemm",
-    )
-    add("--install-rivals", action="store_true", help="install pyproject's extra `bench` and Debian's packages first")
-    add("--core", type=int, help="the core to run on (default: the least disturbed)")
-    add("--json", metavar="FILE", help="write everything measured")
-    options = parser.parse_args()
-    if not options.types or set(options.types) - set("sdcz"):
-        parser.error(f"--types {options.types}: letters of sdcz are wanted")
+    made = parser("batch", __doc__, rounds=4, modes=["NN"])
+    made.add_argument("--sizes", nargs="+", type=int, default=list(SIZES), help="sides of the cubes")
+    made.add_argument("--places", nargs="+", choices=("cache", "memory"), default=["cache", "memory"])
+    options = made.parse_args()
     if options.quick:
         options.rounds, options.sizes, options.places = 2, [3, 8], ["cache"]
     return options

@@ -17,6 +17,7 @@ import timeit
 from typing import Any
 
 from harness import rivals, timing  # first: sets every library to one thread
+from harness.options import parser
 from harness.problem import DTYPES, Array, Problem, Shape
 from harness.report import machine, table, write_json
 
@@ -66,19 +67,10 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog="build.py bench python", description=str(__doc__).partition("\n")[0])
-    add = parser.add_argument
-    add("--types", default="sdcz", help="of sdcz (default: all)")
-    add("--sizes", nargs="+", type=int, default=list(SIZES), help="sides of the squares")
-    add("--quick", action="store_true", help="few rounds")
-    add("--rounds", type=int, default=40, help="turns of each (default 40)")
-    add("--ours", action="store_true", help="print ours alone, as JSON")
-    add("--install-rivals", action="store_true", help="install pyproject's extra `bench` and Debian's packages first")
-    add("--core", type=int, help="the core to run on (default: the least disturbed)")
-    add("--json", metavar="FILE", help="write everything measured")
-    options = parser.parse_args()
-    if not options.types or set(options.types) - set("sdcz"):
-        parser.error(f"--types {options.types}: letters of sdcz are wanted")
+    made = parser("python", __doc__, rounds=40, rivals=False)
+    made.add_argument("--sizes", nargs="+", type=int, default=list(SIZES), help="sides of the squares")
+    made.add_argument("--ours", action="store_true", help="print ours alone, as JSON")
+    options = made.parse_args()
     if options.quick:
         options.rounds, options.sizes = 2, [2, 8]
     return options

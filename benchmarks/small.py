@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness import rivals, timing  # first: sets every library to one thread
+from harness.options import parser
 from harness.problem import CLASSES, MODES, SQUARES, Problem, Shape, shapes_beside_squares
 from harness.report import figure, geometric_mean, machine, table, write_json
 
@@ -140,31 +141,14 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog="build.py bench small", description=str(__doc__).partition("\n")[0])
-    add = parser.add_argument
-    add("--types", default="sdcz", help="of sdcz (default: all)")
-    add("--modes", nargs="+", default=list(MODES), choices=MODES, help="row-major names (default: all)")
+    made = parser("small", __doc__, rounds=6, modes=MODES)
+    add = made.add_argument
     add("--shapes", nargs="+", metavar="MxNxK", help="only these; one number is a square")
-    add("--quick", action="store_true", help="few sizes, little time for each")
-    add("--rounds", type=int, default=6, help="turns of each library at each product (default 6)")
     add("--budget", type=float, default=1.0, metavar="MS", help="milliseconds a turn (default 1)")
-    add("--rivals", nargs="*", metavar="NAME", help="only these; none at all without a name")
-    add(
-        "--rival",
-        action="append",
-        default=[],
-        metavar="NAME=LIB.so[:PREFIX]",
-        help="a further library with cblas_?gemm",
-    )
-    add("--install-rivals", action="store_true", help="install pyproject's extra `bench` and Debian's packages first")
-    add("--core", type=int, help="the core to run on (default: the least disturbed)")
-    add("--json", metavar="FILE", help="write everything measured")
     add("--figure", metavar="FILE", help="draw per cent of peak over size (needs matplotlib)")
     add("--worst", type=int, default=30, help="how many of the worst cells to list (default 30)")
     add("--quiet", action="store_true", help="print versions only")
-    options = parser.parse_args()
-    if not options.types or set(options.types) - set("sdcz"):
-        parser.error(f"--types {options.types}: letters of sdcz are wanted")
+    options = made.parse_args()
     if options.quick:
         options.rounds, options.budget = 2, 0.2
     return options

@@ -163,7 +163,7 @@ def _lines(kernel: Kernel) -> list[dict[str, str]]:
 
 def _operands(kernel: Kernel) -> dict[str, str]:
     changed = written(kernel.program.code)
-    return kernel.isa.operands(changed)
+    return kernel.isa.operands(changed, kernel.program.code)
 
 
 def _locals(kernel: Kernel) -> dict[str, list[str]]:

@@ -8,12 +8,13 @@ array([[1., 1.],
        [1., 1.]], dtype=float32)
 
 `gemm` multiplies, `gemm_plan` makes a product ready to be run many times, `gemm_batch` multiplies stacks of matrices.
-`explain` says how a product runs, `info` what runs it, `selftest` checks every kernel on this CPU, `tune` times them,
-and the errors derive from `ValueError`, `TypeError` and `RuntimeError`.
+`set_num_threads` limits the threads of a call, `explain` says how a product runs, `info` what runs it, `selftest`
+checks every kernel on this CPU, `tune` times them, and the errors derive from `ValueError`, `TypeError` and
+`RuntimeError`.
 
-The environment variable ``TILEWRIGHT_ISA`` forces an instruction set; ``TILEWRIGHT_VERBOSE=1`` prints which products
-ran when the process ends, ``2`` also each of them as it runs; ``TILEWRIGHT_PURE=1`` makes calls go through cffi even
-where the extension that makes them cheaper was built.
+The environment variable ``TILEWRIGHT_ISA`` forces an instruction set, ``TILEWRIGHT_NUM_THREADS`` a number of threads;
+``TILEWRIGHT_VERBOSE=1`` prints which products ran when the process ends, ``2`` also each of them as it runs;
+``TILEWRIGHT_PURE=1`` makes calls go through cffi even where the extension that makes them cheaper was built.
 """
 
 from __future__ import annotations
@@ -35,9 +36,13 @@ from .errors import (
 )
 from .explain import Explanation, explain
 from .plan import Plan, gemm_plan
+from .threads import get_num_threads, register_controller, set_num_threads
 from .tuning import Tuning, tune, tuning_status
 
 __version__ = text(lib.tw_version())
+
+register_controller()
+del register_controller
 
 __all__ = [
     "ArgumentError",
@@ -58,8 +63,10 @@ __all__ = [
     "gemm",
     "gemm_batch",
     "gemm_plan",
+    "get_num_threads",
     "info",
     "selftest",
+    "set_num_threads",
     "tune",
     "tuning_status",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .errors import IsaError, TilewrightError
+from .errors import ArgumentError, IsaError, TilewrightError
 
 try:
     from ._tilewright import ffi, lib
@@ -25,6 +25,8 @@ def raise_for(status: int) -> None:
     message = text(lib.tw_error_message())
     if status in (lib.TW_ERROR_ISA, lib.TW_ERROR_KERNEL):
         raise IsaError(message)
+    if status == lib.TW_ERROR_THREADS:
+        raise ArgumentError(message)
     if status == lib.TW_ERROR_MEMORY:
         raise MemoryError(message)
     raise TilewrightError(message)  # an argument that Python should have refused

@@ -37,6 +37,8 @@ class Info:
     """Products, like "c tt", that another instruction set's kernels serve because `isa` has none for them."""
     calls: str
     """How calls from Python reach C: "extension", or "cffi" and why."""
+    threads: int | None
+    """How many a call may use; None: ``TILEWRIGHT_NUM_THREADS`` is no such number, and every product says so."""
     tuning: str
     """What the costs of kernels come from: "measured: " and a file, or "defaults: " and why."""
 
@@ -52,6 +54,7 @@ class Info:
             "built": built or "no kernels",
             "isa": f"{self.isa} ({self.reason})" if self.isa else f"none: {self.reason}",
             "calls": self.calls,
+            "threads": str(self.threads) if self.threads else "none: TILEWRIGHT_NUM_THREADS is no number of threads",
             "tuning": self.tuning,
         }
         if self.stand_ins:
@@ -78,7 +81,7 @@ def info() -> Info:
     """
     isas = _isas()
     kernels = {name: count for name, isa in isas.items() if (count := lib.tw_isa_kernels(isa))}
-    current = lib.tw_isa_current()
+    threads, current = lib.tw_get_num_threads(), lib.tw_isa_current()  # the second's message is the one needed
     isa = None if current < 0 else text(lib.tw_isa_name(current))
     return Info(
         version=text(lib.tw_version()),
@@ -91,6 +94,7 @@ def info() -> Info:
         runnable=tuple(name for name in kernels if lib.tw_isa_supported(isas[name])),
         stand_ins={} if isa is None else _stand_ins(current),
         calls=CALLS,
+        threads=threads if threads > 0 else None,
         tuning=text(lib.tw_tuning_status()),
     )
 

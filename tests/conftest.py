@@ -1,7 +1,7 @@
 """Options, markers and fixtures of all tests.
 
 Markers: ``slow`` (minutes in all; CI runs them), ``emulation`` (needs downloaded arm64 packages; CI runs them),
-``isa(name)`` (skipped where the CPU lacks it). ``TILEWRIGHT_CI=1`` turns every skip for a missing tool into a failure.
+``topv`` (needs torch and transformers), ``isa(name)`` (skipped where the CPU lacks it). ``TILEWRIGHT_CI=1`` turns every skip for a missing tool into a failure.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Markers, and the table of kernels listed, run and skipped at the end."""
     config.addinivalue_line("markers", "slow: takes tens of seconds; deselect with -m 'not slow'")
     config.addinivalue_line("markers", "emulation: runs an aarch64 Python under qemu, from packages it downloads")
+    config.addinivalue_line("markers", "topv: pruning of visual tokens; needs torch and transformers")
     config.addinivalue_line("markers", "isa(name): needs a CPU with this ISA")
     config.pluginmanager.register(KernelSummary(config), "tilewright-kernels")
 

@@ -10,7 +10,7 @@ import os
 
 def _settings() -> None:
     """Set what libraries read when they are loaded."""
-    for name in ("OPENBLAS", "OMP", "MKL", "BLIS"):
+    for name in ("TILEWRIGHT", "OPENBLAS", "OMP", "MKL", "BLIS"):
         os.environ[f"{name}_NUM_THREADS"] = "1"
     os.environ["MKL_THREADING_LAYER"] = "SEQUENTIAL"
     for name in ("CORETYPE", "L2_SIZE", "VERBOSE"):  # OpenBLAS shall choose by itself what suits the processor

@@ -19,7 +19,7 @@ class Avx2(X86):
 
     name = "avx2"
     description = "AVX2 and FMA"
-    cflags = ("-mavx2", "-mfma")
+    cflags = ("-mavx2", "-mfma", "-mno-vzeroupper")
     vector_registers = 16
     register_bytes = 32
     widths = "yx"

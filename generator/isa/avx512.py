@@ -21,7 +21,7 @@ class Avx512(X86):
 
     name = "avx512"
     description = "AVX-512 F, VL and DQ"
-    cflags = ("-mavx512f", "-mavx512vl", "-mavx512dq")
+    cflags = ("-mavx512f", "-mavx512vl", "-mavx512dq", "-mno-vzeroupper")
     vector_registers = 32
     register_bytes = 64
     widths = "zyx"

@@ -260,7 +260,7 @@ class Isa(ABC):
     def show_register(self, register: Reg) -> str:
         """The register's name in a comment or a clobber list."""
 
-    def operands(self, changed: set[Reg]) -> dict[str, str]:
+    def operands(self, changed: set[Reg], code: Sequence[Instruction]) -> dict[str, str]:
         """The asm statement's outputs, inputs and clobbers, from the registers that a kernel changes."""
         parameters = (self.a, self.b, self.c, self.args)
         outputs = [f'[{r.name}] "+{self.constraint(r)}"({r.name})' for r in parameters if r in changed]
@@ -408,8 +408,8 @@ class Isa(ABC):
         """Whatever must come first, such as loading masks."""
         return []
 
-    def finish(self) -> Code:
-        """Whatever must come last."""
+    def finish(self, code: Sequence[Instruction]) -> Code:
+        """Whatever must come last, after this code."""
         return []
 
     def kept(self, columns: Sequence[Column]) -> set[Reg]:

@@ -110,9 +110,10 @@ class X86(Isa):
     def constraint(self, parameter: Reg) -> str:
         return _PARAMETERS[parameter.name][0]
 
-    def operands(self, changed: set[Reg]) -> dict[str, str]:
-        # vzeroupper, which ends every kernel, changes all of the first sixteen.
-        return super().operands(changed | {Reg("v", number) for number in range(16)})
+    def operands(self, changed: set[Reg], code: Sequence[Instruction]) -> dict[str, str]:
+        if code[-1].op is op.VZEROUPPER:  # it changes all of the first sixteen
+            changed = changed | {Reg("v", number) for number in range(16)}
+        return super().operands(changed, code)
 
     def show(self, instruction: Instruction) -> str:
         words = [_Word(self._show(operand), operand) for operand in instruction.operands]
@@ -177,8 +178,10 @@ class X86(Isa):
     def prefetch(self, place: Reg) -> Code:
         return [Instruction(op.PREFETCH, (Mem(place, 1),))]
 
-    def finish(self) -> Code:
-        return [Instruction(op.VZEROUPPER, ())]
+    def finish(self, code: Sequence[Instruction]) -> Code:
+        # What writes 128 bits clears those above, so code of such instructions alone leaves nothing to clear.
+        wide = any(isinstance(operand, Vec) and operand.view != "x" for i in code for operand in i.operands)
+        return [Instruction(op.VZEROUPPER, ())] if wide else []
 
     # Arithmetic
 

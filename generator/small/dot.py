@@ -115,5 +115,5 @@ class _Dot:
                 accumulators[number].append((rows[0],))
                 spare.give_back(rows[1:])
         write_c(program, accumulators, spare)
-        program.add(isa.finish())
+        program.add(isa.finish(program.code))
         program.finish()

@@ -77,7 +77,7 @@ class _Outer(KLoop):
         program.add(self.vector.setup(), self.scalar.setup())
         self._add_loop()
         write_c(program, self.accumulators, self._spare())
-        program.add(isa.finish())
+        program.add(isa.finish(program.code))
         program.finish()
 
     def _begin(self, steps: int) -> list[Instruction]:

@@ -96,7 +96,7 @@ class _Quad(KLoop):
         held = {register for pairs in self.sums for pair in pairs for register in pair}
         spare = Pool([register for register in isa.vector_file if register not in held])
         write_c(program, self._joined(spare), spare)
-        program.add(isa.finish())
+        program.add(isa.finish(program.code))
         program.finish()
 
     def _begin(self, steps: int) -> list[Instruction]:

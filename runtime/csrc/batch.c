@@ -1,7 +1,8 @@
-/* batch.c - many products of one plan, and of several. One after the other; threads come with the pool.
+/* batch.c - many products of one plan, and of several.
  *
  * What does not depend on the problem is done once: the arguments lie on the stack, and for one tile the loop is the
- * kernel's call and three additions. */
+ * kernel's call and three additions. Batches that take long enough are cut into parts for threads; each product is
+ * computed by one of them, as it would be alone, so the result does not depend on their number. */
 #include "internal.h"
 
 /* A plan and its scalars, ready for any pointers. */
@@ -36,10 +37,78 @@ static inline void run(batch *all, const void *a, const void *b, void *c)
     }
 }
 
+/* ---- Threads ---- */
+
+enum { PARTS = 4 }; /* a thread: one that is held up leaves the rest to others */
+
+/* Nanoseconds that a product takes at about half of a core's peak, or as its matrices pass through a core's second cache. */
+static double time_of(const tw_form *form)
+{
+    double m = (double)form->m, n = (double)form->n, k = (double)form->k;
+    double element = (double)tw_element_bytes(form->dtype);
+    double work = m * n * k * element / (tw_is_complex(form->dtype) ? 64 : 128);
+    double moved = (m * k + k * n + m * n) * element / 32;
+    return 4 + (work > moved ? work : moved);
+}
+
+/* Parts into which `count` products that take so long are cut. */
+static int64_t parts_of(double nanoseconds, int64_t count, int *threads)
+{
+    *threads = tw_threads_worth(nanoseconds);
+    int64_t parts = *threads > 1 ? (int64_t)*threads * PARTS : 1;
+    return parts < count ? parts : count;
+}
+
+/* Where part `part` begins if there are so many of `whole`. */
+static int64_t begin_of(int64_t whole, int64_t parts, int64_t part)
+{
+    return whole / parts * part + whole % parts * part / parts;
+}
+
+/* ---- Strided ---- */
+
+typedef struct strided {
+    const batch *all;
+    const char *a, *b;
+    char *c;
+    int64_t stride_a, stride_b, stride_c; /* bytes */
+    int64_t count, parts;
+} strided;
+
+static void run_part(void *context, int64_t part)
+{
+    const strided *s = context;
+    batch mine = *s->all; /* running changes the arguments */
+    int64_t i = begin_of(s->count, s->parts, part), end = begin_of(s->count, s->parts, part + 1);
+    const char *x = s->a + i * s->stride_a, *y = s->b + i * s->stride_b;
+    char *z = s->c + i * s->stride_c;
+    for (;; x += s->stride_a, y += s->stride_b, z += s->stride_c) {
+        run(&mine, x, y, z);
+        if (++i == end) { /* before the pointers move: there may be nothing beyond the last */
+            return;
+        }
+    }
+}
+
+/* Do C's of `rows` runs of `length` elements share any, each `stride` from the last? They may lie between one another. */
+static bool overlap(int64_t count, int64_t stride, int64_t rows, int64_t length, int64_t ld)
+{
+    stride = stride < 0 ? -stride : stride;
+    int64_t extent = (rows - 1) * ld + length;
+    for (int64_t i = 1; i < count && stride < extent && i <= (extent - 1) / stride; i++) {
+        int64_t row = i * stride / ld, column = i * stride % ld; /* where the first C has the i-th's first element */
+        if ((row < rows && column < length) || (row + 1 < rows && ld - column < length)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 int tw_gemm_batch_strided(const tw_gemm_plan *plan, int64_t count, const void *alpha, const void *a, int64_t stride_a,
                           const void *b, int64_t stride_b, const void *beta, void *c, int64_t stride_c)
 {
     batch all = begin(plan, alpha, beta);
+    const tw_form *form = &plan->form;
     if (count < 0) {
         return tw_fail(TW_ERROR_BATCH, "tw_gemm_batch_strided: count is %lld; it must be 0 or more.", (long long)count);
     }
@@ -47,27 +116,35 @@ int tw_gemm_batch_strided(const tw_gemm_plan *plan, int64_t count, const void *a
         return TW_OK;
     }
     if (c == NULL || (!all.unread && (a == NULL || b == NULL))) {
-        return tw_refuse_null(plan->form.dtype, c == NULL ? TW_ARGUMENT_C : a == NULL ? TW_ARGUMENT_A : TW_ARGUMENT_B);
+        return tw_refuse_null(form->dtype, c == NULL ? TW_ARGUMENT_C : a == NULL ? TW_ARGUMENT_A : TW_ARGUMENT_B);
     }
     if (stride_c == 0 && count > 1) {
         return tw_fail(TW_ERROR_BATCH,
                        "tw_gemm_batch_strided: stride_c is 0, so %lld products would be written to one C.",
                        (long long)count);
     }
-    int64_t element = tw_element_bytes(plan->form.dtype);
-    stride_a *= element, stride_b *= element, stride_c *= element;
-    if (all.unread) {
-        stride_a = stride_b = 0;
+    int64_t element = tw_element_bytes(form->dtype);
+    if (overlap(count, stride_c, form->n, form->m, form->ldc / element)) {
+        return tw_fail(TW_ERROR_BATCH,
+                       "tw_gemm_batch_strided: stride_c is %lld but each C is %lld x %lld with ldc %lld, so that they "
+                       "overlap; with %lld or more they lie behind one another.",
+                       (long long)stride_c, (long long)plan->key.m, (long long)plan->key.n, (long long)plan->key.ldc,
+                       (long long)((form->n - 1) * (form->ldc / element) + form->m));
     }
-    const char *x = a, *y = b;
-    char *z = c;
-    for (int64_t i = 0;; x += stride_a, y += stride_b, z += stride_c) {
-        run(&all, x, y, z);
-        if (++i == count) { /* before the pointers move: there may be nothing beyond the last */
-            return TW_OK;
-        }
+    strided each = {
+        &all,  a, b, c, all.unread ? 0 : stride_a * element, all.unread ? 0 : stride_b * element, stride_c * element,
+        count, 1};
+    int threads;
+    each.parts = parts_of(time_of(form) * (double)count, count, &threads);
+    if (each.parts == 1) {
+        run_part(&each, 0);
+    } else {
+        tw_parallel(threads, each.parts, run_part, &each);
     }
+    return TW_OK;
 }
+
+/* ---- Pointers ---- */
 
 /* Is every pointer there that will be used? A status. */
 static int check(const batch *all, int64_t count, const void *const *a, const void *const *b, void *const *c)
@@ -149,6 +226,37 @@ static void run_all(batch *all, int64_t count, const void *const *a, const void 
     }
 }
 
+typedef struct grouped {
+    int64_t groups;
+    const tw_gemm_plan *const *plans;
+    const int64_t *counts;
+    const void *const *alpha, *const *a, *const *b, *const *beta;
+    void *const *c;
+    int64_t whole, parts; /* nanoseconds of all, parts of about as many each */
+} grouped;
+
+/* The products that begin within this part, counted in nanoseconds. */
+static void run_part_of_groups(void *context, int64_t part)
+{
+    const grouped *g = context;
+    int64_t from = begin_of(g->whole, g->parts, part), to = begin_of(g->whole, g->parts, part + 1);
+    int64_t passed = 0, first = 0; /* nanoseconds and pointers of the groups before */
+    for (int64_t group = 0; group < g->groups && passed < to; group++) {
+        int64_t count = g->counts[group], each = (int64_t)time_of(&g->plans[group]->form);
+        int64_t low = from > passed ? (from - passed + each - 1) / each : 0;
+        int64_t high = (to - passed + each - 1) / each;
+        low = low < count ? low : count;
+        high = high < count ? high : count;
+        batch all = begin(g->plans[group], g->alpha ? g->alpha[group] : NULL, g->beta ? g->beta[group] : NULL);
+        if (low < high && !all.nothing) {
+            int64_t at = first + low;
+            run_all(&all, high - low, all.unread ? NULL : g->a + at, all.unread ? NULL : g->b + at, g->c + at);
+        }
+        passed += count * each;
+        first += count;
+    }
+}
+
 int tw_gemm_batch(const tw_gemm_plan *plan, int64_t count, const void *alpha, const void *const *a,
                   const void *const *b, const void *beta, void *const *c)
 {
@@ -159,28 +267,26 @@ int tw_gemm_batch_groups(int64_t groups, const tw_gemm_plan *const *plans, const
                          const void *const *alpha, const void *const *a, const void *const *b, const void *const *beta,
                          void *const *c)
 {
-    for (int pass = 0; pass < 2; pass++) { /* everything is checked before anything is written */
-        int64_t first = 0;
-        for (int64_t group = 0; group < groups; first += counts[group++]) {
-            int64_t count = counts[group];
-            batch all = begin(plans[group], alpha ? alpha[group] : NULL, beta ? beta[group] : NULL);
-            if (count < 0) {
-                return tw_fail(TW_ERROR_BATCH, "tw_gemm_batch: a count is %lld; it must be 0 or more.",
-                               (long long)count);
-            }
-            if (all.nothing || count == 0) {
-                continue;
-            }
-            const void *const *x = all.unread ? NULL : a + first, *const *y = all.unread ? NULL : b + first;
-            if (pass == 0) {
-                int status = check(&all, count, x, y, c + first);
-                if (status != TW_OK) {
-                    return status;
-                }
-            } else {
-                run_all(&all, count, x, y, c + first);
+    grouped each = {groups, plans, counts, alpha, a, b, beta, c, 0, 1};
+    int64_t first = 0;
+    for (int64_t group = 0; group < groups; first += counts[group++]) { /* all is checked before anything is written */
+        int64_t count = counts[group];
+        if (count < 0) {
+            return tw_fail(TW_ERROR_BATCH, "tw_gemm_batch: a count is %lld; it must be 0 or more.", (long long)count);
+        }
+        batch all = begin(plans[group], alpha ? alpha[group] : NULL, beta ? beta[group] : NULL);
+        if (!all.nothing && count > 0) {
+            int status = check(&all, count, all.unread ? NULL : a + first, all.unread ? NULL : b + first, c + first);
+            if (status != TW_OK) {
+                return status;
             }
         }
+        each.whole += count * (int64_t)time_of(&plans[group]->form);
+    }
+    int threads;
+    each.parts = parts_of((double)each.whole, first, &threads);
+    if (each.parts > 0) {
+        tw_parallel(threads, each.parts, run_part_of_groups, &each);
     }
     return TW_OK;
 }

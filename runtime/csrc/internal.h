@@ -20,6 +20,10 @@ int tw_fail(int status, const char *format, ...) __attribute__((format(printf, 2
 
 /* ---- isa.c ---- */
 
+/* tw_variant of no type, of what is chosen now; what calls compare. tw_choose brings it up to date. */
+extern atomic_int tw_variant_now __attribute__((visibility("hidden")));
+void tw_choose(atomic_int *choice, int value);
+
 extern atomic_int tw_isa_now; /* what products use; -1: refused, and tw_isa_current says why */
 
 /* ---- cpu.c ---- */
@@ -28,6 +32,28 @@ extern atomic_int tw_isa_now; /* what products use; -1: refused, and tw_isa_curr
 unsigned tw_cpu_isas(void);
 /* The CPU's name and what tells apart those that share it. */
 const char *tw_cpu_signature(void);
+
+/* ---- cores.c ---- */
+
+/* Cores this process may use, by affinity and control group; at least 1. */
+int tw_cores(void);
+
+/* ---- threads.c ---- */
+
+enum { TW_MOST_THREADS = 1024 };
+
+/* Threads that a call made now by this thread may use; 1 within a task. */
+int tw_threads_allowed(void);
+
+/* How many of them work that takes one thread so many nanoseconds is worth. */
+int tw_threads_worth(double nanoseconds);
+
+typedef void (*tw_task_fn)(void *context, int64_t task);
+
+/* Run tasks 0 .. tasks - 1, each exactly once, in any order, on up to so many threads, this one among them; returns when
+ * all are done. One after the other, here, where there is no more than one thread, the pool is another caller's or this is a
+ * task itself. */
+void tw_parallel(int threads, int64_t tasks, tw_task_fn run, void *context);
 
 /* ---- tuning.c: what kernels cost ---- */
 
@@ -149,6 +175,7 @@ typedef struct tw_command {
     uint64_t mask;
     const void *lanes;
     uint64_t conj; /* TW_FLAG_CONJ or 0 */
+    int64_t set;   /* its arguments in a ready plan: bytes from the first of plan->sets[0] or [1] */
 } tw_command;
 
 /* The arguments that are the same for every tile, for alpha = 1 and beta = 0. */
@@ -201,13 +228,17 @@ static inline bool tw_key_same(const tw_key *x, const tw_key *y)
            0;
 }
 
+enum { TW_PLAN_SETS = 6 }; /* tiles differ in their arguments only where C ends */
+
 struct tw_gemm_plan {
-    tw_kernel_fn run; /* a product of one tile: its kernel, at the matrices' first elements; else NULL */
-    bool exchanged;   /* row-major: the kernels' A is the caller's B */
-    bool walked;      /* cut by the walk, not by the tiler */
-    int16_t count;    /* commands; -1: more than are listed */
-    tw_args args;     /* for alpha = 1 and beta = 0 */
     tw_key key;
+    tw_kernel_fn run;              /* a product of one tile: its kernel, at the matrices' first elements; else NULL */
+    int16_t ready;                 /* commands, if each has a set of arguments and nobody counts them; else 0 */
+    int16_t count;                 /* commands; -1: more than are listed */
+    bool exchanged;                /* row-major: the kernels' A is the caller's B */
+    bool walked;                   /* cut by the walk, not by the tiler */
+    tw_args args;                  /* for alpha = 1 and beta = 0 */
+    tw_args sets[2][TW_PLAN_SETS]; /* with what tiles differ in, for beta = 0 and for beta = 1 */
     tw_form form;
     const tw_tiles *tiles;
     int served_by;         /* ISA */
@@ -220,6 +251,39 @@ static inline int32_t tw_variant(int dtype, int isa, int tiler)
     return (int32_t)((uint32_t)dtype | (uint32_t)isa << 8 | (uint32_t)tiler << 16); /* negative where one of them is */
 }
 
+/* What the scalars ask of the kernels: alpha = 1 and beta = 0, alpha = beta = 1, anything else. */
+typedef enum tw_plain { TW_GENERAL, TW_WRITTEN, TW_ADDED } tw_plain;
+
+#define TW_PLAIN(alpha, beta)                                                                                          \
+    ((alpha) != 1 ? TW_GENERAL : (beta) == 1 ? TW_ADDED : (beta) == 0 ? TW_WRITTEN : TW_GENERAL)
+
+/* Of one number of that type each. Complex ones are compared bit by bit: an imaginary part of -0 takes the general way. */
+static inline tw_plain tw_plain_at(int dtype, const void *alpha, const void *beta)
+{
+    static const union {
+        tw_scalar scalar;
+        uint64_t word[2];
+    } one_c = {.scalar.c = {1, 0}}, one_z = {.scalar.z = {1, 0}};
+    uint64_t first[2] = {0}, second[2] = {0}, one = dtype == TW_C ? one_c.word[0] : one_z.word[0];
+    switch (dtype) {
+    case TW_S:
+        return TW_PLAIN(*(const float *)alpha, *(const float *)beta);
+    case TW_D:
+        return TW_PLAIN(*(const double *)alpha, *(const double *)beta);
+    case TW_C:
+        memcpy(first, alpha, 8);
+        memcpy(second, beta, 8);
+        break;
+    default:
+        memcpy(first, alpha, 16);
+        memcpy(second, beta, 16);
+    }
+    if ((first[0] != one) | (first[1] != 0) | (second[1] != 0)) {
+        return TW_GENERAL;
+    }
+    return second[0] == one ? TW_ADDED : second[0] == 0 ? TW_WRITTEN : TW_GENERAL;
+}
+
 /* Fill a plan that has room for `room` commands from a key that was not checked yet. A status; what it says names
  * tw_?gemm's arguments. */
 int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room);
@@ -228,6 +292,8 @@ int tw_plan_run(const tw_gemm_plan *plan, const tw_scalar *alpha, const void *a,
                 void *c);
 /* The same with arguments that hold the scalars, and pointers that may be added to. */
 void tw_plan_run_tiles(const tw_gemm_plan *plan, const void *a, const void *b, void *c, tw_args *args);
+/* Run a `ready` plan, `sets` being its arguments for beta = 0 or 1; the matrices as the kernels see them, none NULL. */
+void tw_plan_run_ready(const tw_gemm_plan *plan, const void *a, const void *b, void *c, const tw_args *sets);
 /* A plan without memory of its own: for what is not worth keeping, or cannot be kept. */
 int tw_plan_run_once(const tw_key *key, const tw_scalar *alpha, const void *a, const void *b, const tw_scalar *beta,
                      void *c);

@@ -9,10 +9,51 @@ typedef union small_plan {
     char bytes[sizeof(tw_gemm_plan) + sizeof(tw_command)];
 } small_plan;
 
+/* Put the arguments of every tile together once, for alpha = 1 and beta = 0 or 1, a set for all tiles that agree in them. */
+static void make_ready(tw_gemm_plan *plan)
+{
+    int used = 0;
+    tw_args *sets = plan->sets[0];
+    for (int i = 0; i < plan->count; i++) {
+        tw_command *command = &plan->commands[i];
+        int set = 0;
+        while (set < used && (sets[set].mask != command->mask || sets[set].lanes != command->lanes ||
+                              sets[set].flags != command->conj)) {
+            set++;
+        }
+        if (set == TW_PLAN_SETS) {
+            return;
+        }
+        if (set == used) {
+            sets[used] = plan->args;
+            sets[used].mask = command->mask;
+            sets[used].lanes = command->lanes;
+            sets[used++].flags = command->conj;
+        }
+        command->set = set * (int64_t)sizeof(tw_args);
+    }
+    if (used == 0 || tw_verbose) {
+        return;
+    }
+    tw_scalar one = tw_alpha_at(plan->form.dtype, NULL);
+    for (int set = 0; set < used; set++) {
+        plan->sets[1][set] = sets[set];
+        tw_args_scale(&plan->sets[1][set], plan->form.dtype, &one, &one);
+    }
+    plan->ready = plan->count;
+    if (plan->count == 1) {
+        plan->run = plan->commands[0].run;
+        plan->args = sets[0];
+    }
+}
+
 int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room)
 {
     int isa;
     tw_form *form = &plan->form;
+    if (tw_get_num_threads() < 0) { /* here, so that what fails is every product, and none asks twice */
+        return TW_ERROR_THREADS;
+    }
     int status = tw_form_of(key, form, &isa);
     if (status != TW_OK) {
         return status;
@@ -20,6 +61,7 @@ int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room)
     plan->key = *key;
     plan->exchanged = key->layout == TW_ROW_MAJOR;
     plan->run = NULL;
+    plan->ready = 0;
     plan->walked = room < TW_PLAN_TILES;
     plan->count = 0;
     plan->tiles = NULL;
@@ -55,14 +97,17 @@ int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room)
             plan->commands[i] = tw_command_of(form, &list.tiles[i]);
         }
     }
-    if (plan->count == 1 && !tw_verbose) {
-        const tw_command *only = plan->commands;
-        plan->run = only->run;
-        plan->args.mask = only->mask;
-        plan->args.lanes = only->lanes;
-        plan->args.flags = only->conj;
-    }
+    make_ready(plan);
     return TW_OK;
+}
+
+void tw_plan_run_ready(const tw_gemm_plan *plan, const void *a, const void *b, void *c, const tw_args *sets)
+{
+    const tw_command *command = plan->commands, *end = command + plan->ready;
+    do {
+        const void *args = (const char *)sets + command->set;
+        command->run((const char *)a + command->a, (const char *)b + command->b, (char *)c + command->c, args);
+    } while (++command != end);
 }
 
 void tw_plan_run_tiles(const tw_gemm_plan *plan, const void *a, const void *b, void *c, tw_args *args)
@@ -160,9 +205,16 @@ void tw_gemm_plan_destroy(tw_gemm_plan *plan)
 
 int tw_gemm_execute(const tw_gemm_plan *plan, const void *a, const void *b, void *c)
 {
-    if (plan->run != NULL && a != NULL && b != NULL && c != NULL) {
-        plan->run(plan->exchanged ? b : a, plan->exchanged ? a : b, c, &plan->args);
-        return TW_OK;
+    if (a != NULL && b != NULL && c != NULL) {
+        const void *x = plan->exchanged ? b : a, *y = plan->exchanged ? a : b;
+        if (plan->run != NULL) {
+            plan->run(x, y, c, plan->sets[0]);
+            return TW_OK;
+        }
+        if (plan->ready != 0) {
+            tw_plan_run_ready(plan, x, y, c, plan->sets[0]);
+            return TW_OK;
+        }
     }
     return tw_gemm_plan_execute(plan, NULL, a, b, NULL, c);
 }
@@ -171,6 +223,14 @@ int tw_gemm_plan_execute(const tw_gemm_plan *plan, const void *alpha, const void
                          void *c)
 {
     int dtype = plan->form.dtype;
+    if (alpha != NULL && beta != NULL && a != NULL && b != NULL && c != NULL && plan->ready != 0) {
+        tw_plain plain = tw_plain_at(dtype, alpha, beta);
+        if (plain != TW_GENERAL) {
+            const void *x = plan->exchanged ? b : a, *y = plan->exchanged ? a : b;
+            tw_plan_run_ready(plan, x, y, c, plan->sets[plain == TW_ADDED]);
+            return TW_OK;
+        }
+    }
     tw_scalar first = tw_alpha_at(dtype, alpha), second = tw_beta_at(dtype, beta);
     return tw_plan_run(plan, &first, a, b, &second, c);
 }

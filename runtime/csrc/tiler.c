@@ -37,7 +37,7 @@ static void choose(void)
 {
     const char *value = getenv("TILEWRIGHT_TILER");
     snprintf(wish, sizeof wish, "%s", value ? value : "");
-    atomic_store(&tw_tiler_now, wish[0] ? find(wish) : MEASURED);
+    tw_choose(&tw_tiler_now, wish[0] ? find(wish) : MEASURED);
 }
 
 /* As isa.c does. */
@@ -67,7 +67,7 @@ int tw_tiler_set(const char *name)
                        "rebalance.",
                        name);
     }
-    atomic_store(&tw_tiler_now, strategy);
+    tw_choose(&tw_tiler_now, strategy);
     return TW_OK;
 }
 

@@ -16,6 +16,8 @@
  *     TILEWRIGHT_ISA    force one instruction set: "avx512", "avx2", "neon" or "scalar". Where it cannot be used every
  *     product
  *                       fails with TW_ERROR_ISA; it is never replaced by another.
+ *     TILEWRIGHT_NUM_THREADS  how many threads a large call may use, see tw_set_num_threads. Where it is no number from 1 to
+ *                       1024 every product fails with TW_ERROR_THREADS.
  *     TILEWRIGHT_TUNING the folder with this machine's tuning file; "off": none is used.
  *     TILEWRIGHT_VERBOSE  1: when the process ends, say on stderr which products ran how often; 2: also each as it runs,
  *                       with its kernels. Products are slower then. Otherwise nothing is printed.
@@ -45,14 +47,15 @@ enum { TW_ROW_MAJOR = 101, TW_COL_MAJOR = 102 };
 /* What functions return. 1 to 14 is the number of the argument that was wrong, counted as cblas_sgemm counts them. */
 enum {
     TW_OK = 0,
-    TW_ERROR_ISA = 100,    /* the ISA asked for cannot be used, or none that was built can run here */
-    TW_ERROR_KERNEL = 101, /* no kernel for what was asked */
-    TW_ERROR_MEMORY = 102, /* out of memory; nothing was computed */
-    TW_ERROR_TYPE = 103,   /* no such element type */
-    TW_ERROR_BATCH = 104,  /* a batch of fewer than none, or one that writes all its products to one place */
-    TW_ERROR_WRONG = 106,  /* a kernel computes a wrong product */
-    TW_ERROR_TUNING = 107, /* a tuning file is corrupt, stale or another machine's */
-    TW_ERROR_TILER = 105   /* TILEWRIGHT_TILER, or what tw_tiler_set was given, is none of those there are */
+    TW_ERROR_ISA = 100,     /* the ISA asked for cannot be used, or none that was built can run here */
+    TW_ERROR_KERNEL = 101,  /* no kernel for what was asked */
+    TW_ERROR_MEMORY = 102,  /* out of memory; nothing was computed */
+    TW_ERROR_TYPE = 103,    /* no such element type */
+    TW_ERROR_BATCH = 104,   /* a batch of fewer than none, or one that writes all its products to one place */
+    TW_ERROR_WRONG = 106,   /* a kernel computes a wrong product */
+    TW_ERROR_TUNING = 107,  /* a tuning file is corrupt, stale or another machine's */
+    TW_ERROR_THREADS = 110, /* a number of threads that cannot be */
+    TW_ERROR_TILER = 105    /* TILEWRIGHT_TILER, or what tw_tiler_set was given, is none of those there are */
 };
 
 /* Why the calling thread's last failing call failed: what was asked, what is wrong with it, what would be right. Never
@@ -155,6 +158,22 @@ TW_API int tw_gemm_batch(const tw_gemm_plan *plan, int64_t count, const void *al
 TW_API int tw_gemm_batch_groups(int64_t groups, const tw_gemm_plan *const *plans, const int64_t *counts,
                                 const void *const *alpha, const void *const *a, const void *const *b,
                                 const void *const *beta, void *const *c);
+
+/* ---- Threads ----
+ *
+ * Batches and large products are divided among threads: the caller and those of a pool that is started when first needed
+ * and sleeps between calls. Small ones never are. A call that finds the pool at work for another uses its own thread
+ * alone, so calls may come from many threads at once. A process made by fork starts a pool of its own. */
+
+/* Use up to so many threads a call from now on, in all threads that call: 1 to 1024; 0: as many as the process may use
+ * cores, by its affinity and its control group at the next call, which is also what holds at the beginning.
+ * TW_ERROR_THREADS, and no change, for any other. Where the system refuses to make that many, there are fewer. */
+TW_API int tw_set_num_threads(int threads);
+/* How many that is; -1: TILEWRIGHT_NUM_THREADS is no such number, and tw_error_message says so. */
+TW_API int tw_get_num_threads(void);
+/* For measurements: how long, in nanoseconds as foreseen, each thread of a call must have to do for there to be several; a
+ * call of less than twice that uses one. Sets it and returns what it was; negative: returns it. */
+TW_API double tw_thread_share(double nanoseconds);
 
 /* ---- Instruction sets ----
  *

@@ -1,0 +1,88 @@
+/* cores.c - how many cores this process may use: its affinity, and what its control group allows. */
+#define _GNU_SOURCE /* sched_getaffinity, CPU_COUNT */
+#include <errno.h>
+#include <limits.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+/* Cores in the affinity mask of the calling thread. */
+static int allowed(void)
+{
+    for (int cores = CPU_SETSIZE; cores <= 1 << 20; cores *= 2) { /* the kernel's mask may be longer than glibc's */
+        cpu_set_t *set = CPU_ALLOC(cores);
+        size_t size = CPU_ALLOC_SIZE(cores);
+        if (set == NULL) {
+            break;
+        }
+        int failed = sched_getaffinity(0, size, set) ? errno : 0, count = failed ? 0 : CPU_COUNT_S(size, set);
+        CPU_FREE(set);
+        if (count > 0) {
+            return count;
+        }
+        if (failed != EINVAL) {
+            break;
+        }
+    }
+    long online = sysconf(_SC_NPROCESSORS_ONLN);
+    return online > 0 && online < INT_MAX ? (int)online : 1;
+}
+
+/* Read "quota period" or "quota" from one file, and the period from another if need be; cores they make, or 0. */
+static double quota(const char *path, const char *period_path)
+{
+    double limit = 0, period = 0;
+    FILE *file = fopen(path, "re");
+    if (file == NULL) {
+        return 0;
+    }
+    int found = fscanf(file, "%lf %lf", &limit, &period);
+    fclose(file);
+    if (found == 1 && period_path != NULL && (file = fopen(period_path, "re")) != NULL) {
+        found += fscanf(file, "%lf", &period) == 1;
+        fclose(file);
+    }
+    return found == 2 && limit > 0 && period > 0 ? limit / period : 0; /* "max", -1: none */
+}
+
+static double least(double limit, double found)
+{
+    return found > 0 && (limit == 0 || found < limit) ? found : limit;
+}
+
+/* What control groups allow: the least of this process's and those it lies in (version 2); a container's own (1). */
+static double granted(void)
+{
+    char line[PATH_MAX], path[2 * PATH_MAX];
+    double limit = least(0, quota("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"));
+    FILE *file = fopen("/proc/self/cgroup", "re");
+    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
+        if (strncmp(line, "0::/", 4) != 0) {
+            continue;
+        }
+        line[strcspn(line, "\n")] = '\0';
+        for (char *end = line + strlen(line); end != NULL; end = strrchr(line + 3, '/')) {
+            *end = '\0';
+            snprintf(path, sizeof path, "/sys/fs/cgroup%s/cpu.max", line + 3);
+            limit = least(limit, quota(path, NULL));
+        }
+    }
+    if (file != NULL) {
+        fclose(file);
+    }
+    return limit;
+}
+
+int tw_cores(void)
+{
+    int cores = allowed();
+    double limit = granted();
+    if (limit <= 0 || limit >= cores) {
+        return cores;
+    }
+    int whole = (int)limit;
+    return limit > whole ? whole + 1 : whole;
+}

@@ -1,0 +1,98 @@
+/* race.c - plans, the plan cache, batches and the pool used by many threads at once, for ThreadSanitizer to watch.
+ *
+ * test_races.py compiles it with the library's own C and the scalar kernels, which are C too, so that every access is seen.
+ * Products are of small integers, so they must be exactly right; it says what was not and exits with 1. */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tilewright.h"
+
+enum { THREADS = 4, TURNS = 60, SIDE = 12, COUNT = 40 };
+
+#define CHECK(condition)                                                                                               \
+    do {                                                                                                               \
+        if (!(condition)) {                                                                                            \
+            fprintf(stderr, "%s:%d: not so: %s (%s)\n", __FILE__, __LINE__, #condition, tw_error_message());           \
+            exit(1);                                                                                                   \
+        }                                                                                                              \
+    } while (0)
+
+static double ones[COUNT * SIDE * SIDE]; /* read by all */
+static tw_gemm_plan *shared;
+static atomic_int seeds;
+
+static bool all_are(const double *c, int64_t count, double value)
+{
+    for (int64_t i = 0; i < count; i++) {
+        if (c[i] != value) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void *work(void *unused)
+{
+    (void)unused;
+    unsigned seed = (unsigned)atomic_fetch_add(&seeds, 1);
+    double *c = malloc(COUNT * SIDE * SIDE * sizeof *c);
+    CHECK(c != NULL);
+    for (int turn = 0; turn < TURNS; turn++) {
+        seed = seed * 1103515245 + 12345;
+        int64_t m = 1 + (seed >> 8) % SIDE, n = 1 + (seed >> 14) % SIDE, k = 1 + (seed >> 20) % SIDE;
+        /* The cache, of shapes that other threads come to at the same time. */
+        CHECK(tw_dgemm(TW_ROW_MAJOR, 'N', 'N', m, n, k, 1, ones, k, ones, n, 0, c, n) == TW_OK);
+        CHECK(all_are(c, m * n, (double)k));
+        /* One plan for all threads; batches, which the pool divides. */
+        double alpha = 1 + seed % 5;
+        CHECK(tw_gemm_plan_execute(shared, &alpha, ones, ones, NULL, c) == TW_OK);
+        CHECK(all_are(c, SIDE * SIDE, alpha * SIDE));
+        int64_t size = SIDE * SIDE;
+        CHECK(tw_gemm_batch_strided(shared, COUNT, &alpha, ones, size, ones, 0, NULL, c, size) == TW_OK);
+        CHECK(all_are(c, COUNT * size, alpha * SIDE));
+        tw_gemm_plan *own;
+        CHECK(tw_gemm_plan_create(&own, 'd', TW_ROW_MAJOR, 'N', 'T', m, n, k, k, k, n) == TW_OK);
+        const void *a[COUNT];
+        void *out[COUNT];
+        for (int i = 0; i < COUNT; i++) {
+            a[i] = ones;
+            out[i] = c + i * size;
+        }
+        const tw_gemm_plan *plans[] = {own, shared};
+        int64_t counts[] = {COUNT / 2, COUNT / 2};
+        CHECK(tw_gemm_batch_groups(2, plans, counts, NULL, a, a, NULL, out) == TW_OK);
+        CHECK(all_are(out[COUNT / 2 - 1], m * n, (double)k) && all_are(out[COUNT - 1], size, SIDE));
+        tw_gemm_plan_destroy(own);
+        /* Settings, and a message of this thread's own. */
+        CHECK(tw_set_num_threads(1 + (int)(seed >> 10) % 4) == TW_OK && tw_get_num_threads() >= 1);
+        CHECK(tw_dgemm(TW_ROW_MAJOR, 'N', 'N', m, -turn - 1, k, 1, ones, k, ones, n, 0, c, n) == 5);
+        char wanted[80];
+        snprintf(wanted, sizeof wanted, "tw_dgemm: n is %d; it must be 0 or more.", -turn - 1);
+        CHECK(strcmp(tw_error_message(), wanted) == 0);
+    }
+    free(c);
+    return NULL;
+}
+
+int main(void)
+{
+    for (int i = 0; i < COUNT * SIDE * SIDE; i++) {
+        ones[i] = 1;
+    }
+    tw_thread_share(0);
+    pthread_t threads[THREADS];
+    CHECK(tw_gemm_plan_create(&shared, 'd', TW_ROW_MAJOR, 'N', 'N', SIDE, SIDE, SIDE, SIDE, SIDE, SIDE) == TW_OK);
+    for (int i = 0; i < THREADS; i++) {
+        CHECK(pthread_create(&threads[i], NULL, work, NULL) == 0);
+    }
+    for (int i = 0; i < THREADS; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    tw_gemm_plan_destroy(shared);
+    return 0;
+}
