@@ -10,16 +10,28 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 import data
 import model as models
-from evaluate import KEEPS, Asked, Select, answer, ask, by_attention, choose, conditions, coverage, foreground, named
+from evaluate import (
+    KEEPS,
+    Asked,
+    Select,
+    answer,
+    ask,
+    by_attention,
+    choose,
+    conditions,
+    coverage,
+    foreground,
+    named,
+    through_prune,
+)
 from report import Cell, Results, document, figure, summary
 
 HERE = Path(__file__).resolve().parent
@@ -54,7 +66,7 @@ ABLATIONS: dict[str, Select] = {
 }
 
 
-def measure(seed: int, distractors: bool, scenes: int, ablate: bool) -> Iterator[Cell]:
+def measure(seed: int, distractors: bool, scenes: int, keeps: Sequence[float], ablate: bool) -> Iterator[Cell]:
     """Yield every measurement of one checkpoint in one kind of scene."""
     model = models.load(seed)
     pictures = data.scenes("test", scenes, 500 + seed, distractors)
@@ -63,11 +75,13 @@ def measure(seed: int, distractors: bool, scenes: int, ablate: bool) -> Iterator
 
     def cell(name: str, keep: float, right: torch.Tensor, kept: torch.Tensor | None, of: Asked = asked) -> Cell:
         share = coverage(of, kept) if kept is not None else None
-        return Cell(**where, name=name, keep=keep, right=right.view(scenes, -1).numpy(), types=asked.types, coverage=share)
+        return Cell(
+            **where, name=name, keep=keep, right=right.view(scenes, -1).numpy(), types=asked.types, coverage=share
+        )
 
     for name, right in conditions(model, asked):
         yield cell(name, float(name != "none"), torch.from_numpy(right), None)
-    for keep in KEEPS:
+    for keep in keeps:
         for name, select in {**SELECTORS, "foreground first": foreground(asked)}.items():
             image, kept = choose(asked, keep, select)
             yield cell(name, keep, answer(model, asked, image, kept), kept)
@@ -86,6 +100,15 @@ def measure(seed: int, distractors: bool, scenes: int, ablate: bool) -> Iterator
                     yield cell(f"layer {layer}: {name}", keep, answer(model, earlier, image, kept), kept, earlier)
 
 
+def agreement(seed: int, scenes: int, keep: float) -> dict[str, int]:
+    """Compare answers through `topv.prune` with those that the short way gives."""
+    model = models.load(seed)
+    asked = ask(model, data.scenes("test", scenes, 500 + seed, True), 2, seed)
+    short = answer(model, asked, *choose(asked, keep, SELECTORS["topv"]))
+    slow = through_prune(model, asked, keep, "topv", scenes)
+    return {"asked": slow.numel(), "agree": int((slow == short).sum())}
+
+
 def main() -> None:
     """Read the command line, measure, print."""
     parser = argparse.ArgumentParser(prog="build.py bench topv", description=__doc__)
@@ -102,15 +125,24 @@ def main() -> None:
     cells = []
     for seed in seeds:
         for distractors in (False, True):
-            cells += measure(seed, distractors, scenes, options.full)
-            print(f"seed {seed}, distractors {distractors}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+            cells += measure(seed, distractors, scenes, (0.33, 0.11) if options.quick else KEEPS, options.full)
+            print(
+                f"seed {seed}, distractors {distractors}: {time.monotonic() - started:.0f} s",
+                file=sys.stderr,
+                flush=True,
+            )
     results = Results(cells)
     print(summary(results))
     if options.full:
         print(document(results))
         figure(results, ROOT / "docs" / "topv-benchmark.png")
     if options.json:
-        content: dict[str, Any] = {"scenes": scenes, "questions": scenes * 8, "cells": [c.plain() for c in cells]}
+        content: dict[str, Any] = {
+            "scenes": scenes,
+            "questions": scenes * 8,
+            "prune": agreement(seeds[0], 2 if options.quick else 20, 0.22),
+            "cells": [c.plain() for c in cells],
+        }
         options.json.write_text(json.dumps(content, indent=1))
     cost = ROOT / "benchmarks" / "topv_cost.py"
     if cost.exists() and not options.quick:

@@ -1,9 +1,10 @@
 """Scenes with real digits over real photographs, and questions about them.
 
-Digits are scikit-learn's `load_digits` (handwritten, 8 x 8; six classes of the ten), backgrounds are crops of photographs that
-scikit-learn and scikit-image ship. Training and evaluation share neither a digit nor a photograph. A digit is drawn
-twice as large, tinted, at any pixel of one of the 3 x 3 regions of the picture, so that patches cut it anywhere. A
-distractor is a digit whose quadrants are shuffled and turned: as salient, as coloured, and asked for by no question.
+Digits are scikit-learn's `load_digits` (handwritten, 8 x 8; six classes of the ten), backgrounds are crops of
+photographs that scikit-learn and scikit-image ship. Training and evaluation share neither a digit nor a photograph. A
+digit is drawn twice as large, tinted, at any pixel of one of the 3 x 3 regions of the picture, so that patches cut it
+anywhere. A distractor is a digit whose quadrants are shuffled and turned: as salient, as coloured, and asked for by no
+question.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Ask the model everything, with all tokens and with those that a selector keeps.
 
 A scene's questions are packed into one row and the layers before the cut run once, so that each selector costs only a
-gather and the layers behind the cut. `topv.prune` on single prompts gives the same answers (`crosscheck.py`).
+gather and the layers behind the cut. `through_prune` asks the slow way, for comparison.
 """
 
 from __future__ import annotations
@@ -126,7 +126,9 @@ def answer(model: LlavaForConditionalGeneration, asked: Asked, image: Tensor, ke
         states, mask, positions = models.packed(text.embed_tokens.weight, asked.words[rows], image[rows])
         states = torch.cat([asked.states[rows, :1], image[rows], asked.states[rows, 1 + data.TOKENS :]], 1)
         after = torch.arange(1 + data.TOKENS, 1 + data.TOKENS + length).repeat(q)
-        positions = torch.cat([torch.zeros(len(rows), 1, dtype=torch.long), 1 + kept[rows], after.expand(len(rows), -1)], 1)
+        positions = torch.cat(
+            [torch.zeros(len(rows), 1, dtype=torch.long), 1 + kept[rows], after.expand(len(rows), -1)], 1
+        )
         rope = text.rotary_emb(states, positions)
         for block in text.layers[asked.layer + 1 :]:
             states = block(states, attention_mask=mask, position_embeddings=rope)
@@ -161,7 +163,7 @@ def by_attention(asked: Asked, keep: float) -> tuple[Asked, Tensor, Tensor]:
     """Do the same for FastV, whose choice depends on the question: every question becomes a row of its own."""
     count = topv.budget(keep, data.TOKENS)
     kept = asked.attention.flatten(0, 1).topk(count).indices.sort(-1).values
-    n, q, length = asked.words.shape
+    q, length = asked.words.shape[1:]
     text = asked.states[:, 1 + data.TOKENS :].unflatten(1, (q, length)).flatten(0, 1)
     start = asked.states[:, :1].repeat_interleave(q, 0)
     image = asked.states[:, IMAGE].repeat_interleave(q, 0)
@@ -178,7 +180,9 @@ def coverage(asked: Asked, kept: Tensor) -> npt.NDArray[np.float64]:
     """Return, for each scene, the share of the digits' patches that are kept, mean over its rows of `kept`."""
     digits = torch.from_numpy(asked.scenes.patches) < data.DISTRACTOR
     rows = len(kept) // len(digits)
-    share: Tensor = digits.repeat_interleave(rows, 0).gather(1, kept).view(len(digits), -1).sum(1) / digits.sum(1) / rows
+    share: Tensor = (
+        digits.repeat_interleave(rows, 0).gather(1, kept).view(len(digits), -1).sum(1) / digits.sum(1) / rows
+    )
     return share.double().numpy()
 
 
@@ -215,3 +219,18 @@ def conditions(model: LlavaForConditionalGeneration, asked: Asked) -> Iterable[t
     yield "full", answer(model, asked, image, everywhere).numpy()
     yield "shuffled", answer(model, asked, image.roll(1, 0), everywhere).numpy()
     yield "none", answer(model, asked, image[:, :0], everywhere[:, :0]).numpy()
+
+
+@torch.no_grad()
+def through_prune(model: LlavaForConditionalGeneration, asked: Asked, keep: float, name: str, scenes: int) -> Tensor:
+    """Return which answers are right, bool (scenes, q), each asked alone under `topv.prune`: the slow way."""
+    right = []
+    for i in range(scenes):
+        words, pictures = asked.words[i], torch.from_numpy(asked.scenes.pictures[i : i + 1])
+        before = torch.tensor([models.WORD["<s>"], *[models.WORD["<image>"]] * data.TOKENS])
+        ids = torch.cat([before.expand(len(words), -1), words], 1)
+        with topv.prune(model, keep, asked.layer, name):
+            pixels = models.pixels(pictures).expand(len(words), -1, -1, -1)
+            logits = model(input_ids=ids, pixel_values=pixels, attention_mask=torch.ones_like(ids)).logits
+        right.append(logits[:, -1].argmax(-1) == asked.answers[i])
+    return torch.stack(right)

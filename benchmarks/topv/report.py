@@ -130,6 +130,7 @@ def accuracy(results: Results, distractors: bool) -> str:
 
 def by_type(results: Results, distractors: bool) -> str:
     """Return accuracy by question type, mean over seeds: at/where/colour/exists."""
+
     def cell(name: str, keep: float) -> str:
         return "/".join(f"{100 * share:.0f}" for share in results.types(distractors, name, keep))
 
@@ -175,7 +176,11 @@ def summary(results: Results) -> str:
     """Return what a person wants to see first."""
     parts = []
     for distractors, title in SCENES.items():
-        parts += [f"Accuracy in percent, {title}, mean of {len(results.seeds)} seeds", accuracy(results, distractors), ""]
+        parts += [
+            f"Accuracy in percent, {title}, mean of {len(results.seeds)} seeds",
+            accuracy(results, distractors),
+            "",
+        ]
     return "\n".join(parts)
 
 
@@ -184,7 +189,12 @@ def document(results: Results) -> str:
     parts = []
     for distractors, title in SCENES.items():
         parts += [f"**{title}, by question type: at / where / colour / exists**", "", by_type(results, distractors), ""]
-    parts += ["**TopV minus rivals, points, with 95 % intervals; * includes zero or less**", "", differences(results), ""]
+    parts += [
+        "**TopV minus rivals, points, with 95 % intervals; * includes zero or less**",
+        "",
+        differences(results),
+        "",
+    ]
     parts += ["**Ablations: accuracy (coverage)**", "", ablations(results), ""]
     return "\n".join(parts)
 

@@ -98,7 +98,9 @@ def seen(tower: nn.Module, pictures: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
-def answer_loss(model: LlavaForConditionalGeneration, features: Tensor, words: Tensor, answers: Tensor) -> tuple[Tensor, Tensor]:
+def answer_loss(
+    model: LlavaForConditionalGeneration, features: Tensor, words: Tensor, answers: Tensor
+) -> tuple[Tensor, Tensor]:
     """Return the loss of the answers and which are right, (n, q)."""
     text = model.model.language_model
     image = model.model.multi_modal_projector(features)
@@ -169,6 +171,13 @@ def train_language(seed: int, tower_from: int, steps: int, batch: int, rate: flo
             torch.save({"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1}, path)
 
 
+def export(seed: int) -> None:
+    """Write the checkpoint that is committed."""
+    model = models.build(seed)
+    model.load_state_dict(torch.load(BUILD / f"model-{seed}.pt")["model"])
+    models.save(model, seed)
+
+
 def show(shares: list[float]) -> str:
     """Return accuracies by question type in short."""
     return "/".join(f"{100 * share:.0f}" for share in shares)
@@ -193,6 +202,7 @@ def main() -> None:
         train_tower(tower, options.tower_steps, options.batch, options.rate)
     if options.steps:
         train_language(options.seed, tower, options.steps, 8, options.rate, options.scenes, options.each)
+        export(options.seed)
 
 
 if __name__ == "__main__":
