@@ -33,6 +33,7 @@ from .errors import (
     PackedError,
     ScalarError,
     ShapeError,
+    SpecializeWarning,
     TilewrightError,
     TuningError,
 )
@@ -40,6 +41,7 @@ from .explain import Explanation, explain
 from .packed import Packed
 from .plan import Plan, gemm_plan
 from .skinny import skinny_plan
+from .special import Specialized, SpecializedProduct, specialize
 from .threads import get_num_threads, register_controller, set_num_threads
 from .tuning import Tuning, tune, tuning_status
 
@@ -62,6 +64,9 @@ __all__ = [
     "ScalarError",
     "SelfTest",
     "ShapeError",
+    "SpecializeWarning",
+    "Specialized",
+    "SpecializedProduct",
     "TilewrightError",
     "Tuning",
     "TuningError",
@@ -74,6 +79,7 @@ __all__ = [
     "selftest",
     "set_num_threads",
     "skinny_plan",
+    "specialize",
     "tune",
     "tuning_status",
 ]

@@ -42,7 +42,7 @@ def skinny_plan(
     -------
     Plan
         ``packed = plan.pack(x)`` packs the operand ``plan.packs``, and ``plan(packed, y, out=...)`` (or
-        ``plan(x, packed)``) uses it; where ``plan.packs`` is None, `pack` returns x itself, so that one program serves both.
+        ``plan(x, packed)``) uses it; where ``plan.packs`` is None, `pack` returns x itself: one program serves both.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def skinny_plan(
 
     References
     ----------
-    .. [1] Li et al., "AutoTSMM: An Auto-tuning Framework for Building High-Performance Tall-and-Skinny Matrix-Matrix
+    .. [1] "AutoTSMM: An Auto-tuning Framework for Building High-Performance Tall-and-Skinny Matrix-Matrix
        Multiplication on CPUs", arXiv:2208.08088.
 
     Examples

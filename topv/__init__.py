@@ -17,6 +17,9 @@ from __future__ import annotations
 
 from .cost import central_distance, cost, feature_distance, spatial_distance
 from .errors import ArgumentError, AttachmentError, GridError, ModelError, TokenError, TopvError
+from .families import FAMILIES, Family, Scene, Span, register_family
+from .pruning import Pruning, attach, prune
+from .report import ImageReport, Report
 from .select import budget, importance, select
 from .selectors import DivPrune, FastV, Norm, Random, ToMe, TopV, Uniform, V2Drop, choose, names, register, selector
 from .similarity import gemm
@@ -24,16 +27,23 @@ from .tokens import Selection, Selector, VisualTokens
 from .transport import transport
 
 __all__ = [
+    "FAMILIES",
     "ArgumentError",
     "AttachmentError",
     "DivPrune",
+    "Family",
     "FastV",
     "GridError",
+    "ImageReport",
     "ModelError",
     "Norm",
+    "Pruning",
     "Random",
+    "Report",
+    "Scene",
     "Selection",
     "Selector",
+    "Span",
     "ToMe",
     "TokenError",
     "TopV",
@@ -41,6 +51,7 @@ __all__ = [
     "Uniform",
     "V2Drop",
     "VisualTokens",
+    "attach",
     "budget",
     "central_distance",
     "choose",
@@ -49,7 +60,9 @@ __all__ = [
     "gemm",
     "importance",
     "names",
+    "prune",
     "register",
+    "register_family",
     "select",
     "selector",
     "spatial_distance",

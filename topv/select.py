@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .errors import ArgumentError, TokenError
 
-__all__ = ["REDUCTIONS", "budget", "importance", "recover", "select", "split", "top"]
+__all__ = ["REDUCTIONS", "budget", "check_keep", "check_recovery", "importance", "recover", "select", "split", "top"]
 
 REDUCTIONS = ("row_sum", "column_maximum", "distinct")
 
@@ -53,17 +53,25 @@ def budget(keep: float, n: int) -> int:
     >>> budget(0.33, 576), budget(1.0, 576), budget(64, 576), budget(0.001, 576)
     (190, 576, 64, 1)
     """
+    check_keep(keep)
+    if isinstance(keep, int):
+        if keep > n:
+            raise ArgumentError(f"keep is {keep} tokens of an image that has {n}; it must lie in 2 .. {n}.")
+        return keep
+    return max(1, int(keep * n + 0.5))
+
+
+def check_keep(keep: float) -> None:
+    """Refuse what is neither a fraction in (0, 1] nor a count from 2 on."""
     if isinstance(keep, bool) or not isinstance(keep, (int, float)):
         raise ArgumentError(f"keep is {keep!r}; it must be a fraction in (0, 1], or a number of tokens.")
     if isinstance(keep, int):
         if keep == 1:
             raise ArgumentError("keep is 1, which could mean all or one; all is 1.0, and counts begin at 2.")
-        if not 2 <= keep <= n:
-            raise ArgumentError(f"keep is {keep} tokens of an image that has {n}; it must lie in 2 .. {n}.")
-        return keep
-    if not 0 < keep <= 1:
+        if keep < 2:
+            raise ArgumentError(f"keep is {keep} tokens; it must be at least 2, or a fraction in (0, 1].")
+    elif not 0 < keep <= 1:
         raise ArgumentError(f"keep is {keep}; a fraction must lie in (0, 1]; a number of tokens is an int.")
-    return max(1, int(keep * n + 0.5))
 
 
 def split(n: int, count: int, recovery: float | None) -> tuple[int, int]:
@@ -90,17 +98,12 @@ def split(n: int, count: int, recovery: float | None) -> tuple[int, int]:
     >>> split(576, 192, 4), split(576, 64, 0.25), split(576, 64, None)
     ((64, 128), (48, 16), (64, 0))
     """
-    if isinstance(recovery, bool) or not (recovery is None or isinstance(recovery, (int, float))):
-        raise ArgumentError(f"recovery is {recovery!r}; it must be an interval from 2 on, a share in [0, 1], or None.")
+    check_recovery(recovery)
     if not recovery or count == n:
         return count, 0
     if isinstance(recovery, float):
-        if not 0 < recovery <= 1:
-            raise ArgumentError(f"recovery is {recovery}; a share must lie in [0, 1], an interval is an int from 2 on.")
         recovered = int(recovery * count + 0.5)
         return count - recovered, recovered
-    if recovery < 2:
-        raise ArgumentError(f"recovery is {recovery}; an interval must be at least 2, a share is a float in [0, 1].")
     least = -(-n // recovery)
     if count < least:
         raise ArgumentError(
@@ -109,6 +112,16 @@ def split(n: int, count: int, recovery: float | None) -> tuple[int, int]:
         )
     chosen = (recovery * count - n) // (recovery - 1)  # the greatest K1 with K1 + ceil((n - K1) / r) = count
     return chosen, count - chosen
+
+
+def check_recovery(recovery: float | None) -> None:
+    """Refuse what is neither an interval from 2 on, nor a share in [0, 1], nor None or 0 for no recovery."""
+    if isinstance(recovery, bool) or not (recovery is None or isinstance(recovery, (int, float))):
+        raise ArgumentError(f"recovery is {recovery!r}; it must be an interval from 2 on, a share in [0, 1], or None.")
+    if isinstance(recovery, float) and not 0 <= recovery <= 1:
+        raise ArgumentError(f"recovery is {recovery}; a share must lie in [0, 1], an interval is an int from 2 on.")
+    if isinstance(recovery, int) and recovery and recovery < 2:
+        raise ArgumentError(f"recovery is {recovery}; an interval must be at least 2, a share is a float in [0, 1].")
 
 
 def top(scores: Tensor, count: int) -> Tensor:

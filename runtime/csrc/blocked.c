@@ -10,7 +10,7 @@
  * are the same loops: AutoTSMM (arXiv 2208.08088), after Goto and van Zijl de Geijn. */
 #include "blocked.h"
 
-enum { MOST_TILES = 24, LINE = 64, AHEAD = 2 /* panels */ };
+enum { MOST_TILES = 64, LINE = 64, AHEAD = 2 /* panels */ };
 
 /* The kernels of one tile of panels, whole ones or those at the end. */
 typedef struct tile_calls {

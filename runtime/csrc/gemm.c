@@ -27,25 +27,27 @@ static int mode_of(tw_operation a, tw_operation b, bool paired)
 }
 
 /* As tw_select, of one ISA only; *tiles is NULL where it has no kernels for this. */
-static int select_from(int isa, int dtype, tw_operation a, tw_operation b, const tw_tiles **tiles, int *mode)
+static int select_from(int isa, int dtype, tw_operation a, tw_operation b, tw_steps steps, const tw_tiles **tiles,
+                       int *mode)
 {
     *mode = mode_of(a, b, true);
-    int status = tw_tiles_find(isa, dtype, *mode, tiles);
+    int status = tw_tiles_find(isa, dtype, *mode, steps, tiles);
     if (status != TW_OK || *tiles == NULL || a.conj == b.conj || tw_tiles_paired(*tiles)) {
         return status;
     }
     *mode = mode_of(a, b, false);
     *tiles = NULL;
-    return *mode < 0 ? TW_OK : tw_tiles_find(isa, dtype, *mode, tiles);
+    return *mode < 0 ? TW_OK : tw_tiles_find(isa, dtype, *mode, steps, tiles);
 }
 
-int tw_select(int isa, int dtype, tw_operation a, tw_operation b, const tw_tiles **tiles, int *mode, int *served_by)
+int tw_select(int isa, int dtype, tw_operation a, tw_operation b, tw_steps steps, const tw_tiles **tiles, int *mode,
+              int *served_by)
 {
     *served_by = isa;
-    int status = select_from(isa, dtype, a, b, tiles, mode);
+    int status = select_from(isa, dtype, a, b, steps, tiles, mode);
     if (status == TW_OK && *tiles == NULL && isa != TW_ISA_SCALAR) {
         *served_by = TW_ISA_SCALAR;
-        status = select_from(TW_ISA_SCALAR, dtype, a, b, tiles, mode);
+        status = select_from(TW_ISA_SCALAR, dtype, a, b, steps, tiles, mode);
     }
     if (status == TW_OK && *tiles == NULL) {
         return tw_fail(
@@ -115,13 +117,14 @@ static int check(const tw_key *key, int dtype, tw_operation *op_a, tw_operation 
 static tw_form transposed(tw_form f)
 {
     tw_form t = f;
+    t.exchanged = !f.exchanged;
     t.m = f.n, t.n = f.m;
     t.trans_a = f.trans_b, t.conj_a = f.conj_b, t.lda = f.ldb;
     t.trans_b = f.trans_a, t.conj_b = f.conj_a, t.ldb = f.lda;
     return t;
 }
 
-int tw_form_of(const tw_key *key, tw_form *form, int *isa)
+int tw_form_as_called(const tw_key *key, tw_form *form, int *isa)
 {
     int dtype = key->variant & 0xff;
     *isa = key->variant >> 8 & 0xff;
@@ -147,7 +150,29 @@ int tw_form_of(const tw_key *key, tw_form *form, int *isa)
     if (key->layout == TW_ROW_MAJOR) {
         *form = transposed(*form);
     }
-    /* A single row whose elements are neighbours is as well a column: the modes that see A along k have kernels that
+    return TW_OK;
+}
+
+int tw_form_of(const tw_key *key, tw_form *form, int *isa)
+{
+    int status = tw_form_as_called(key, form, isa);
+    if (status != TW_OK) {
+        return status;
+    }
+    int dtype = form->dtype;
+    int64_t element = tw_element_bytes(dtype);
+    /* A row of C whose elements are neighbours is as well a column, which fills vectors; so where a row of A is, or A is
+     * stored as a column. Complex products on x86 have no other kernels for it. */
+    bool along = form->trans_a || form->lda == element, x86 = *isa == TW_ISA_AVX512 || *isa == TW_ISA_AVX2;
+    if (form->m == 1 && form->n > 1 && form->ldc == element && along && x86 && tw_is_complex(dtype)) {
+        bool columns = form->trans_b; /* B as stored, whose transpose now comes first */
+        *form = transposed(*form);
+        form->trans_a = !columns;
+        form->trans_b = false;
+        form->ldb = form->k * element;
+        form->ldc = form->m * element;
+    }
+    /* A single row of A whose elements are neighbours is as well a column: the modes that see A along k have kernels that
      * fill vectors with it, where the others would use one lane. */
     if (form->m == 1 && form->k > 1 && !form->trans_a && form->lda == element && !tw_is_complex(dtype)) {
         form->trans_a = true;
@@ -170,26 +195,9 @@ int tw_refuse_null(int dtype, int null)
 static const tw_gemm_plan none = {.key = {.layout = -1, .variant = -1}};
 static _Thread_local const tw_gemm_plan *last __attribute__((tls_model("initial-exec"))) = &none;
 
-/* Run a plan that was found. `plain`: alpha = 1, beta = 0. */
-static inline __attribute__((always_inline)) int run(const tw_gemm_plan *plan, const tw_scalar *alpha, const void *a,
-                                                     const void *b, const tw_scalar *beta, void *c, bool plain)
-{
-    if (plain && a != NULL && b != NULL && c != NULL) {
-        if (plan->run != NULL) {
-            plan->run(plan->exchanged ? b : a, plan->exchanged ? a : b, c, &plan->args);
-            return TW_OK;
-        }
-        if (plan->ready) {
-            tw_plan_run_ready(plan, a, b, c);
-            return TW_OK;
-        }
-    }
-    return tw_plan_run(plan, alpha, a, b, beta, c);
-}
-
 /* Not what the last call was: found in the cache, or made, or not worth keeping. */
-static __attribute__((noinline)) int other(const tw_key *key, const tw_scalar *alpha, const void *a, const void *b,
-                                           const tw_scalar *beta, void *c, bool plain)
+static int other(const tw_key *key, const tw_scalar *alpha, const void *a, const void *b, const tw_scalar *beta,
+                 void *c)
 {
     const tw_gemm_plan *plan;
     tw_key chosen = *key;
@@ -208,42 +216,47 @@ static __attribute__((noinline)) int other(const tw_key *key, const tw_scalar *a
         return tw_plan_run_once(key, alpha, a, b, beta, c);
     }
     last = plan;
-    return run(plan, alpha, a, b, beta, c, plain);
+    return tw_plan_run(plan, alpha, a, b, beta, c);
 }
 
-static inline __attribute__((always_inline)) int gemm(int dtype, int layout, int transa, int transb, int64_t m,
-                                                      int64_t n, int64_t k, tw_scalar alpha, const void *a, int64_t lda,
-                                                      const void *b, int64_t ldb, tw_scalar beta, void *c, int64_t ldc,
-                                                      bool plain)
+/* Is it the thread's last call once more, with pointers to work on? One branch for all of the key. */
+static inline __attribute__((always_inline)) bool again(int dtype, int layout, int transa, int transb, int64_t m,
+                                                        int64_t n, int64_t k, const void *a, int64_t lda, const void *b,
+                                                        int64_t ldb, const void *c, int64_t ldc, const void *alpha,
+                                                        const void *beta)
 {
-    int isa = atomic_load_explicit(&tw_isa_now, memory_order_relaxed);
-    int tiler = atomic_load_explicit(&tw_tiler_now, memory_order_relaxed);
-    tw_key key = {m, n, k, lda, ldb, ldc, layout, transa, transb, tw_variant(dtype, isa, tiler)};
+    const tw_key *key = &last->key;
+    int32_t variant = dtype | atomic_load_explicit(&tw_variant_now, memory_order_relaxed);
+    bool same = (key->m == m) & (key->n == n) & (key->k == k) & (key->lda == lda) & (key->ldb == ldb) &
+                (key->ldc == ldc) & (key->layout == layout) & (key->transa == transa) & (key->transb == transb) &
+                (key->variant == variant);
+    return __builtin_expect(same, 1) &&
+           __builtin_expect((a != NULL) & (b != NULL) & (c != NULL) & (alpha != NULL) & (beta != NULL), 1);
+}
+
+/* Then run its plan, if the scalars ask no more of the kernels than to write or to add: done, and true. All that is rare,
+ * and every error, is left to `general`. The whole way is about sixty instructions on AArch64; nothing is written down. */
+static inline __attribute__((always_inline)) bool run(const void *a, const void *b, void *c, tw_plain plain)
+{
     const tw_gemm_plan *plan = last;
-    if (__builtin_expect(!tw_key_same(&plan->key, &key), 0)) {
-        return other(&key, &alpha, a, b, &beta, c, plain);
+    const tw_args *sets = plan->sets[plain == TW_ADDED];
+    const void *x = plan->exchanged ? b : a, *y = plan->exchanged ? a : b;
+    if (plain == TW_GENERAL) {
+        return false;
     }
-    return run(plan, &alpha, a, b, &beta, c, plain);
+    if (plan->run != NULL) {
+        plan->run(x, y, c, sets);
+    } else if (plan->ready != 0) {
+        tw_plan_run_ready(plan, x, y, c, sets);
+    } else {
+        return false;
+    }
+    return true;
 }
 
-int tw_sgemm(int layout, int transa, int transb, int64_t m, int64_t n, int64_t k, float alpha, const float *a,
-             int64_t lda, const float *b, int64_t ldb, float beta, float *c, int64_t ldc)
-{
-    return gemm(TW_S, layout, transa, transb, m, n, k, (tw_scalar){.s = alpha}, a, lda, b, ldb, (tw_scalar){.s = beta},
-                c, ldc, alpha == 1 && beta == 0);
-}
-
-int tw_dgemm(int layout, int transa, int transb, int64_t m, int64_t n, int64_t k, double alpha, const double *a,
-             int64_t lda, const double *b, int64_t ldb, double beta, double *c, int64_t ldc)
-{
-    return gemm(TW_D, layout, transa, transb, m, n, k, (tw_scalar){.d = alpha}, a, lda, b, ldb, (tw_scalar){.d = beta},
-                c, ldc, alpha == 1 && beta == 0);
-}
-
-static inline __attribute__((always_inline)) int complex_gemm(int dtype, int layout, int transa, int transb, int64_t m,
-                                                              int64_t n, int64_t k, const void *alpha, const void *a,
-                                                              int64_t lda, const void *b, int64_t ldb, const void *beta,
-                                                              void *c, int64_t ldc)
+static __attribute__((noinline)) int general(int dtype, int layout, int transa, int transb, int64_t m, int64_t n,
+                                             int64_t k, const void *alpha, const void *a, int64_t lda, const void *b,
+                                             int64_t ldb, const void *beta, void *c, int64_t ldc)
 {
     if (alpha == NULL || beta == NULL) {
         return tw_fail(alpha ? TW_ARGUMENT_BETA : TW_ARGUMENT_ALPHA,
@@ -251,20 +264,88 @@ static inline __attribute__((always_inline)) int complex_gemm(int dtype, int lay
                        alpha ? "beta" : "alpha");
     }
     tw_scalar first = tw_scalar_at(dtype, alpha), second = tw_scalar_at(dtype, beta);
-    return gemm(dtype, layout, transa, transb, m, n, k, first, a, lda, b, ldb, second, c, ldc,
-                tw_scalar_is(dtype, &first, 1) && tw_scalar_is(dtype, &second, 0));
+    int32_t variant = dtype | atomic_load_explicit(&tw_variant_now, memory_order_relaxed);
+    tw_key key = {m, n, k, lda, ldb, ldc, layout, transa, transb, variant};
+    const tw_gemm_plan *plan = last;
+    return tw_key_same(&plan->key, &key) ? tw_plan_run(plan, &first, a, b, &second, c)
+                                         : other(&key, &first, a, b, &second, c);
+}
+
+/* Apart from the entries, and with their arguments, so that those need no memory of their own. */
+static __attribute__((noinline)) int general_s(int layout, int transa, int transb, int64_t m, int64_t n, int64_t k,
+                                               float alpha, const float *a, int64_t lda, const float *b, int64_t ldb,
+                                               float beta, float *c, int64_t ldc)
+{
+    return general(TW_S, layout, transa, transb, m, n, k, &alpha, a, lda, b, ldb, &beta, c, ldc);
+}
+
+static __attribute__((noinline)) int general_d(int layout, int transa, int transb, int64_t m, int64_t n, int64_t k,
+                                               double alpha, const double *a, int64_t lda, const double *b, int64_t ldb,
+                                               double beta, double *c, int64_t ldc)
+{
+    return general(TW_D, layout, transa, transb, m, n, k, &alpha, a, lda, b, ldb, &beta, c, ldc);
+}
+
+int tw_sgemm(int layout, int transa, int transb, int64_t m, int64_t n, int64_t k, float alpha, const float *a,
+             int64_t lda, const float *b, int64_t ldb, float beta, float *c, int64_t ldc)
+{
+    if (again(TW_S, layout, transa, transb, m, n, k, a, lda, b, ldb, c, ldc, &alpha, &beta) &&
+        run(a, b, c,
+            alpha != 1  ? TW_GENERAL
+            : beta == 1 ? TW_ADDED
+            : beta == 0 ? TW_WRITTEN
+                        : TW_GENERAL)) {
+        return TW_OK;
+    }
+    return general_s(layout, transa, transb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+}
+
+int tw_dgemm(int layout, int transa, int transb, int64_t m, int64_t n, int64_t k, double alpha, const double *a,
+             int64_t lda, const double *b, int64_t ldb, double beta, double *c, int64_t ldc)
+{
+    if (again(TW_D, layout, transa, transb, m, n, k, a, lda, b, ldb, c, ldc, &alpha, &beta) &&
+        run(a, b, c,
+            alpha != 1  ? TW_GENERAL
+            : beta == 1 ? TW_ADDED
+            : beta == 0 ? TW_WRITTEN
+                        : TW_GENERAL)) {
+        return TW_OK;
+    }
+    return general_d(layout, transa, transb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+}
+
+static __attribute__((noinline)) int general_c(int layout, int transa, int transb, int64_t m, int64_t n, int64_t k,
+                                               const void *alpha, const void *a, int64_t lda, const void *b,
+                                               int64_t ldb, const void *beta, void *c, int64_t ldc)
+{
+    return general(TW_C, layout, transa, transb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+}
+
+static __attribute__((noinline)) int general_z(int layout, int transa, int transb, int64_t m, int64_t n, int64_t k,
+                                               const void *alpha, const void *a, int64_t lda, const void *b,
+                                               int64_t ldb, const void *beta, void *c, int64_t ldc)
+{
+    return general(TW_Z, layout, transa, transb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
 }
 
 int tw_cgemm(int layout, int transa, int transb, int64_t m, int64_t n, int64_t k, const void *alpha, const void *a,
              int64_t lda, const void *b, int64_t ldb, const void *beta, void *c, int64_t ldc)
 {
-    return complex_gemm(TW_C, layout, transa, transb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+    if (again(TW_C, layout, transa, transb, m, n, k, a, lda, b, ldb, c, ldc, alpha, beta) &&
+        run(a, b, c, tw_plain_at(TW_C, alpha, beta))) {
+        return TW_OK;
+    }
+    return general_c(layout, transa, transb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
 }
 
 int tw_zgemm(int layout, int transa, int transb, int64_t m, int64_t n, int64_t k, const void *alpha, const void *a,
              int64_t lda, const void *b, int64_t ldb, const void *beta, void *c, int64_t ldc)
 {
-    return complex_gemm(TW_Z, layout, transa, transb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+    if (again(TW_Z, layout, transa, transb, m, n, k, a, lda, b, ldb, c, ldc, alpha, beta) &&
+        run(a, b, c, tw_plain_at(TW_Z, alpha, beta))) {
+        return TW_OK;
+    }
+    return general_z(layout, transa, transb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
 }
 
 int tw_isa_serving(int dtype, int transa, int transb)
@@ -278,8 +359,9 @@ int tw_isa_serving(int dtype, int transa, int transb)
     }
     const tw_tiles *tiles;
     int mode, served_by, isa = tw_isa_current();
-    if (isa >= 0 && select_from(isa, type, op_a, op_b, &tiles, &mode) == TW_OK && tiles == NULL) {
+    if (isa >= 0 && select_from(isa, type, op_a, op_b, TW_STEPS_LONG, &tiles, &mode) == TW_OK && tiles == NULL) {
         op_a.conj = op_b.conj = false; /* packing conjugates */
     }
-    return isa >= 0 && tw_select(isa, type, op_a, op_b, &tiles, &mode, &served_by) == TW_OK ? served_by : -1;
+    return isa >= 0 && tw_select(isa, type, op_a, op_b, TW_STEPS_LONG, &tiles, &mode, &served_by) == TW_OK ? served_by
+                                                                                                           : -1;
 }

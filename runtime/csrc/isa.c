@@ -5,11 +5,24 @@
 #include <string.h>
 
 #include "internal.h"
+#include "siblings.h"
 
 enum { BEST, ENVIRONMENT, CALL };
 
-atomic_int tw_isa_now = -1; /* -1 also before the first call of tw_isa_current: not chosen yet */
+atomic_int tw_isa_now = -1;       /* -1 also before the first call of tw_isa_current: not chosen yet */
+atomic_int tw_variant_now = -256; /* tw_variant of type 0 and that */
 static atomic_int reason = BEST;
+
+void tw_choose(atomic_int *choice, int value)
+{
+    int variant;
+    atomic_store(choice, value);
+    do { /* whoever stores last, of threads that choose at once, sees what the others chose */
+        variant = tw_variant(0, atomic_load(&tw_isa_now), atomic_load(&tw_tiler_now));
+        atomic_store(&tw_variant_now, variant);
+    } while (variant != tw_variant(0, atomic_load(&tw_isa_now), atomic_load(&tw_tiler_now)));
+    atomic_fetch_add(&tw_settings, 1);
+}
 
 int tw_isa_count(void)
 {
@@ -100,7 +113,7 @@ static void choose(void)
     snprintf(wish, sizeof wish, "%s", value ? value : "");
     int isa = find(wish, "TILEWRIGHT_ISA");
     atomic_store(&reason, wish[0] ? ENVIRONMENT : BEST);
-    atomic_store(&tw_isa_now, isa);
+    tw_choose(&tw_isa_now, isa);
 }
 
 /* At load, so that the first product does not pay and later changes of the environment do not matter; or before, where
@@ -132,6 +145,6 @@ int tw_isa_set(const char *name)
         return TW_ERROR_ISA;
     }
     atomic_store(&reason, name && name[0] ? CALL : BEST);
-    atomic_store(&tw_isa_now, isa);
+    tw_choose(&tw_isa_now, isa);
     return TW_OK;
 }

@@ -112,7 +112,8 @@ static bool settle(tw_blocked *plan, int *status)
         (plan->stand[1].format == TW_DIRECT && plan->stand[1].conj)) {
         return false;
     }
-    *status = tw_tiles_find(plan->isa, plan->dtype, plan->mode, &plan->tiles);
+    *status = tw_tiles_find(plan->isa, plan->dtype, plan->mode, plan->ordered ? TW_STEPS_ORDERED : TW_STEPS_LONG,
+                            &plan->tiles);
     return *status == TW_OK && plan->tiles != NULL;
 }
 
@@ -222,8 +223,7 @@ static bool dot(tw_blocked *plan, const tw_wish *wish, int *status)
     plan->stand[!split].width = (int)few;
     plan->stand[split].format = TW_DIRECT;
     plan->stand[split].width = small_tiles ? 4 : few == 1 ? 12 : 8;
-    int64_t most =
-        at_most(at_least(caches.first / 2 / ((split == TW_SCALAR_SIDE && few > 2 ? 8 : few) * element), 256), 4096);
+    int64_t most = at_most(at_least(caches.first / 2 / ((few > 2 ? 8 : few) * element), 256), 4096);
     plan->kc = round_up(even(plan->k, most), 64);
     plan->lines = 1024;
     return settle(plan, status);
@@ -284,8 +284,8 @@ int tw_path_set(const char *name)
     for (int path = 0; path < TW_PATHS; path++) {
         if (strcmp(paths[path].name, name ? name : "auto") == 0) {
             int now = atomic_load(&tw_tiler_now);
-            while (now >= 0 && !atomic_compare_exchange_weak(&tw_tiler_now, &now,
-                                                             (now & ~(15 << TW_PATH_SHIFT)) | path << TW_PATH_SHIFT)) {
+            if (now >= 0) {
+                tw_choose(&tw_tiler_now, (now & ~(15 << TW_PATH_SHIFT)) | path << TW_PATH_SHIFT);
             }
             return TW_OK;
         }
@@ -345,6 +345,7 @@ int tw_route(const tw_form *form, int isa, int path, const tw_wish *wish, tw_blo
     if (wish->given != 0) {
         *plan = begin(form, isa);
         plan->threads = threads_for(form, wish);
+        plan->ordered = wish->reproducible;
         plan->path = "packed";
         *found = given(plan, wish, &status);
         return status == TW_OK && !*found ? tw_fail(TW_ERROR_KERNEL,
@@ -359,6 +360,7 @@ int tw_route(const tw_form *form, int isa, int path, const tw_wish *wish, tw_blo
     for (int attempt = 0; attempt < 2 && path != TW_PATH_TILES; attempt++, path = TW_PATH_BLOCKED) {
         *plan = begin(form, isa);
         plan->threads = threads_for(form, wish);
+        plan->ordered = wish->reproducible;
         if (paths[path].make(plan, wish, &status)) {
             plan->path = paths[path].name;
             *found = true;
