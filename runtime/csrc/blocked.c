@@ -313,9 +313,9 @@ static void prepare_other(const product *all, char *panels)
 int tw_blocked_run(const tw_blocked *made, const tw_scalar *alpha, const void *x, const void *y, const tw_scalar *beta,
                    void *c)
 {
-    tw_blocked shared_out = *made;
-    const tw_blocked *plan = &shared_out;
-    tw_blocked_share(&shared_out, tw_threads_allowed());
+    tw_blocked own = *made;
+    const tw_blocked *plan = &own;
+    tw_blocked_share(&own);
     if (plan->k == 0 || tw_scalar_is(plan->dtype, alpha, 0)) {
         tw_scale_c(plan->dtype, plan->size[plan->turned], plan->size[!plan->turned], beta, c, plan->ldc);
         return TW_OK;

@@ -27,6 +27,7 @@ typedef struct tw_blocked {
     bool turned, flip, inner, ordered; /* flip: the kernels' product is conjugated at the end */
     int split;                         /* the side that is cut: TW_VECTOR_SIDE or TW_SCALAR_SIDE */
     int threads, parts; /* parts of k, each summed by itself and added up: 1 unless C is small and k huge */
+    double nanoseconds; /* on one core, about */
     int64_t size[2], k; /* lines of both sides */
     int64_t kc, chunk;  /* k steps of a block, lines of a chunk */
     int64_t lines;      /* of a chunk, near to which it is chosen */
@@ -59,8 +60,8 @@ enum {
 
 /* Does this product go through blocks, and how? A status; *blocked says whether. */
 int tw_route(const tw_form *form, int isa, int path, const tw_wish *wish, tw_blocked *plan, bool *blocked);
-/* Chunks and parts for so many threads. */
-void tw_blocked_share(tw_blocked *plan, int threads);
+/* Chunks and parts for the threads that the product may use now. */
+void tw_blocked_share(tw_blocked *plan);
 
 static inline const tw_blocked *tw_blocked_of(const tw_gemm_plan *plan)
 {

@@ -131,9 +131,9 @@ static int64_t even(int64_t k, int64_t most)
 }
 
 /* A chunk is of whole panels and near to plan->lines; there are enough for all threads. */
-void tw_blocked_share(tw_blocked *plan, int threads)
+void tw_blocked_share(tw_blocked *plan)
 {
-    plan->threads = (int)at_least(at_most(plan->threads, threads), 1);
+    plan->threads = (int)at_least(at_most(plan->threads, tw_threads_worth(plan->nanoseconds)), 1);
     if (plan->inner) {
         plan->chunk = at_least(plan->size[plan->split], 1);
         plan->parts = (int)at_most(plan->threads, (plan->k + plan->kc - 1) / plan->kc);
@@ -296,13 +296,14 @@ int tw_path_set(const char *name)
                    name);
 }
 
-/* Threads for so much work: each is to have two million multiply-adds, or a megabyte to read. */
-static int threads_for(const tw_form *form, const tw_wish *wish)
+/* Nanoseconds on one core: its arithmetic at three quarters of a common peak, or reading the operands from memory. */
+static double nanoseconds_of(const tw_form *form)
 {
-    double work = (double)form->m * (double)form->n * (double)form->k / 1e6;
-    double read = (double)tw_element_bytes(form->dtype) * (double)form->k * (double)(form->m + form->n) / 1e6;
-    double most = work > read ? work : read, limit = wish->threads > 0 ? wish->threads : 1024;
-    return (int)(most >= limit ? limit : most < 1 ? 1 : most);
+    double m = (double)form->m, n = (double)form->n, k = (double)form->k;
+    double element = (double)tw_element_bytes(form->dtype);
+    double work = m * n * k * element / (tw_is_complex(form->dtype) ? 96 : 192);
+    double read = element * (k * (m + n) + m * n) / 25;
+    return work > read ? work : read;
 }
 
 static int choose(const tw_form *form, const tw_wish *wish)
@@ -344,7 +345,8 @@ int tw_route(const tw_form *form, int isa, int path, const tw_wish *wish, tw_blo
     *found = false;
     if (wish->given != 0) {
         *plan = begin(form, isa);
-        plan->threads = threads_for(form, wish);
+        plan->threads = wish->threads > 0 ? wish->threads : TW_MOST_THREADS;
+        plan->nanoseconds = nanoseconds_of(form);
         plan->ordered = wish->reproducible;
         plan->path = "packed";
         *found = given(plan, wish, &status);
@@ -359,7 +361,8 @@ int tw_route(const tw_form *form, int isa, int path, const tw_wish *wish, tw_blo
     }
     for (int attempt = 0; attempt < 2 && path != TW_PATH_TILES; attempt++, path = TW_PATH_BLOCKED) {
         *plan = begin(form, isa);
-        plan->threads = threads_for(form, wish);
+        plan->threads = wish->threads > 0 ? wish->threads : TW_MOST_THREADS;
+        plan->nanoseconds = nanoseconds_of(form);
         plan->ordered = wish->reproducible;
         if (paths[path].make(plan, wish, &status)) {
             plan->path = paths[path].name;
