@@ -208,6 +208,13 @@ static int other(const tw_key *key, const tw_scalar *alpha, const void *a, const
         return tw_plan_run_once(key, alpha, a, b, beta, c);
     }
     last = plan;
+    /* Shapes that take turns come this way each time. */
+    tw_plain plain = tw_plain_at(key->variant & 0xff, alpha, beta);
+    if (plain != TW_GENERAL && plan->ready != 0 && a != NULL && b != NULL && c != NULL) {
+        const void *x = plan->exchanged ? b : a, *y = plan->exchanged ? a : b;
+        tw_plan_run_ready(plan, x, y, c, plan->sets[plain == TW_ADDED]);
+        return TW_OK;
+    }
     return tw_plan_run(plan, alpha, a, b, beta, c);
 }
 

@@ -72,15 +72,15 @@ static bool add_tiles(tw_gemm_plan *plan, const tw_form *form, const tw_tiles *t
 }
 
 /* The main part and the strip of the last rows, where that is worth while. False: not so, and nothing is changed. */
-static bool fill_strip(tw_gemm_plan *plan, int isa)
+static bool fill_strip(tw_gemm_plan *plan, int isa, bool ordered)
 {
     tw_strip strip = {.form = plan->main};
     tw_turn turn;
-    strip.rows = tw_turn_rows(&strip.form, isa, false, &turn);
+    strip.rows = tw_turn_rows(&strip.form, isa, ordered, &turn);
     int served_by, mode;
     if (strip.rows == 0 ||
         tw_select(isa, strip.form.dtype, (tw_operation){true, false}, (tw_operation){false, false},
-                  tw_steps_of(strip.form.k, false), &strip.tiles, &mode, &served_by) != TW_OK ||
+                  tw_steps_of(strip.form.k, ordered), &strip.tiles, &mode, &served_by) != TW_OK ||
         served_by != isa) {
         return false;
     }
@@ -167,6 +167,7 @@ int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room, const tw_wish 
     form->conj_a = form->conj_a && form->k > 0;
     form->conj_b = form->conj_b && form->k > 0;
     tw_form *main = &plan->main;
+    const bool ordered = false; /* reproducible products: no kernel that changes the order of a sum */
     *main = *form;
     if (!plan->walked) {
         plan->many = tw_special_many(form, isa);
@@ -177,9 +178,9 @@ int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room, const tw_wish 
             return TW_OK;
         }
     }
-    tw_turn_choose(main, isa, false, &plan->turn);
+    tw_turn_choose(main, isa, ordered, &plan->turn);
     tw_operation op_a = {main->trans_a, main->conj_a}, op_b = {main->trans_b, main->conj_b};
-    status = tw_select(isa, main->dtype, op_a, op_b, tw_steps_of(main->k, false), &plan->tiles, &main->mode,
+    status = tw_select(isa, main->dtype, op_a, op_b, tw_steps_of(main->k, ordered), &plan->tiles, &main->mode,
                        &plan->served_by);
     if (status == TW_ERROR_KERNEL &&
         op_a.conj != op_b.conj) { /* conjugated but not transposed: no tile does that by itself, packing does */
@@ -201,7 +202,7 @@ int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room, const tw_wish 
                 plan->commands[plan->count++] = tw_command_of(main, &tile);
             }
         }
-    } else if (!fill_strip(plan, isa) && !add_tiles(plan, main, plan->tiles, 0)) {
+    } else if (!fill_strip(plan, isa, ordered) && !add_tiles(plan, main, plan->tiles, 0)) {
         plan->count = -1;
     }
     make_ready(plan);
