@@ -61,6 +61,8 @@ enum { TW_COST_STEPS = 4 }; /* values of k at which kernels are timed */
 
 /* Nanoseconds of one call of the kernel, call + k step, for k near this one: as measured on this machine, or by default. */
 tw_cost_line tw_cost_near(const tw_kernel *kernel, int64_t k);
+/* Nanoseconds that one of the cycles is taken for in which defaults are reckoned. */
+extern const float tw_cycle;
 
 /* ---- scalar.c: the four types ---- */
 
@@ -232,12 +234,13 @@ enum { TW_PLAN_SETS = 6 }; /* tiles differ in their arguments only where C ends 
 
 struct tw_gemm_plan {
     tw_key key;
-    tw_kernel_fn run;              /* a product of one tile: its kernel, at the matrices' first elements; else NULL */
-    int16_t ready;                 /* commands, if each has a set of arguments and nobody counts them; else 0 */
-    int16_t count;                 /* commands; -1: more than are listed */
-    bool exchanged;                /* row-major: the kernels' A is the caller's B */
-    bool walked;                   /* cut by the walk, not by the tiler */
-    tw_args args;                  /* for alpha = 1 and beta = 0 */
+    tw_kernel_fn run; /* a product of one tile: its kernel, at the matrices' first elements; else NULL */
+    int16_t ready;    /* commands, if each has a set of arguments and nobody counts them; else 0 */
+    int16_t count;    /* commands; -1: more than are listed */
+    bool exchanged;   /* row-major: the kernels' A is the caller's B */
+    bool walked;      /* cut by the walk, not by the tiler */
+    int64_t turned;   /* bytes between lines of A where it is turned before kernels run, else 0; form is after */
+    tw_args args;     /* for alpha = 1 and beta = 0 */
     tw_args sets[2][TW_PLAN_SETS]; /* with what tiles differ in, for beta = 0 and for beta = 1 */
     tw_form form;
     const tw_tiles *tiles;
@@ -292,6 +295,17 @@ int tw_plan_run(const tw_gemm_plan *plan, const tw_scalar *alpha, const void *a,
                 void *c);
 /* The same with arguments that hold the scalars, and pointers that may be added to. */
 void tw_plan_run_tiles(const tw_gemm_plan *plan, const void *a, const void *b, void *c, tw_args *args);
+/* ---- turn.c: A that lies along k, turned into a panel ---- */
+
+enum { TW_PANEL = 1 << 16 }; /* bytes, on the stack */
+
+/* The product of mode nn that `form` becomes with A turned; false: it cannot be turned here, or is too large. */
+bool tw_turn_form(const tw_form *form, int isa, tw_form *turned);
+/* Cycles that turning is thought to take. */
+float tw_turn_cycles(const tw_form *form);
+/* Turn A, whose lines lie `lda` bytes apart, into the A of `turned`. */
+void tw_turn(const tw_form *turned, const void *a, int64_t lda, void *panel);
+
 /* Run a `ready` plan, `sets` being its arguments for beta = 0 or 1; the matrices as the kernels see them, none NULL. */
 void tw_plan_run_ready(const tw_gemm_plan *plan, const void *a, const void *b, void *c, const tw_args *sets);
 /* A plan without memory of its own: for what is not worth keeping, or cannot be kept. */

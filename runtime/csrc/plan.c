@@ -41,10 +41,45 @@ static void make_ready(tw_gemm_plan *plan)
         tw_args_scale(&plan->sets[1][set], plan->form.dtype, &one, &one);
     }
     plan->ready = plan->count;
-    if (plan->count == 1) {
+    if (plan->count == 1 && !plan->turned) {
         plan->run = plan->commands[0].run;
         plan->args = sets[0];
     }
+}
+
+static float cost_of(const tw_tile_list *list, int count, int64_t k)
+{
+    float sum = 0;
+    for (int i = 0; i < count; i++) {
+        tw_cost_line line = tw_cost_near(list->tiles[i].kernel, k);
+        sum += line.call + (float)k * line.step;
+    }
+    return sum;
+}
+
+/* Turn A before the kernels run and use those of mode nn, if that is thought to take less time than the tiles in `list`. */
+static void turn_if_it_pays(tw_gemm_plan *plan, int strategy, tw_tile_list *list)
+{
+    tw_form turned;
+    tw_tile_list other;
+    const tw_tiles *tiles;
+    int64_t k = plan->form.k;
+    if (plan->count == 0 || !tw_turn_form(&plan->form, plan->served_by, &turned) ||
+        tw_tiles_find(plan->served_by, turned.dtype, turned.mode, &tiles) != TW_OK || tiles == NULL) {
+        return;
+    }
+    int count = tw_tile_c(tiles, strategy, turned.m, turned.n, k, &other);
+    bool listed = plan->count > 0; /* what is not listed is long enough for turning to pay */
+    if (count < 1 ||
+        (listed && cost_of(&other, count, k) + tw_cycle * tw_turn_cycles(&turned) >= cost_of(list, plan->count, k))) {
+        return;
+    }
+    plan->turned = plan->form.lda;
+    plan->form = turned;
+    plan->tiles = tiles;
+    plan->count = (int16_t)count;
+    plan->args.lda = turned.lda;
+    *list = other;
 }
 
 int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room)
@@ -62,6 +97,7 @@ int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room)
     plan->exchanged = key->layout == TW_ROW_MAJOR;
     plan->run = NULL;
     plan->ready = 0;
+    plan->turned = 0;
     plan->walked = room < TW_PLAN_TILES;
     plan->count = 0;
     plan->tiles = NULL;
@@ -93,6 +129,7 @@ int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room)
     } else {
         tw_tile_list list;
         plan->count = (int16_t)tw_tile_c(plan->tiles, key->variant >> 16, form->m, form->n, form->k, &list);
+        turn_if_it_pays(plan, key->variant >> 16, &list);
         for (int i = 0; i < plan->count; i++) {
             plan->commands[i] = tw_command_of(form, &list.tiles[i]);
         }
@@ -101,7 +138,7 @@ int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room)
     return TW_OK;
 }
 
-void tw_plan_run_ready(const tw_gemm_plan *plan, const void *a, const void *b, void *c, const tw_args *sets)
+static void run_ready(const tw_gemm_plan *plan, const void *a, const void *b, void *c, const tw_args *sets)
 {
     const tw_command *command = plan->commands, *end = command + plan->ready;
     do {
@@ -110,14 +147,45 @@ void tw_plan_run_ready(const tw_gemm_plan *plan, const void *a, const void *b, v
     } while (++command != end);
 }
 
+static void run_listed(const tw_gemm_plan *plan, const void *a, const void *b, void *c, tw_args *args)
+{
+    for (int i = 0; i < plan->count; i++) {
+        tw_run_command(&plan->commands[i], a, b, c, args);
+    }
+}
+
+/* Apart, since a panel on the stack is for those alone that need one. */
+static __attribute__((noinline)) void turn_and_run(const tw_gemm_plan *plan, const void *a, const void *b, void *c,
+                                                   const tw_args *sets, tw_args *args)
+{
+    _Alignas(64) char panel[TW_PANEL];
+    tw_turn(&plan->form, a, plan->turned, panel);
+    if (sets != NULL) {
+        run_ready(plan, panel, b, c, sets);
+    } else {
+        run_listed(plan, panel, b, c, args);
+    }
+}
+
+void tw_plan_run_ready(const tw_gemm_plan *plan, const void *a, const void *b, void *c, const tw_args *sets)
+{
+    if (plan->turned) {
+        turn_and_run(plan, a, b, c, sets, NULL);
+    } else {
+        run_ready(plan, a, b, c, sets);
+    }
+}
+
 void tw_plan_run_tiles(const tw_gemm_plan *plan, const void *a, const void *b, void *c, tw_args *args)
 {
     if (__builtin_expect(tw_verbose, 0)) {
         tw_trace(plan, 1);
     }
     const void *x = plan->exchanged ? b : a, *y = plan->exchanged ? a : b;
-    for (int i = 0; i < plan->count; i++) {
-        tw_run_command(&plan->commands[i], x, y, c, args);
+    if (plan->turned && args->k > 0) {
+        turn_and_run(plan, x, y, c, NULL, args);
+    } else {
+        run_listed(plan, x, y, c, args);
     }
     if (plan->count < 0) {
         tw_walk walk = tw_walk_begin(plan->tiles, plan->form.m, plan->form.n);
@@ -219,6 +287,15 @@ int tw_gemm_execute(const tw_gemm_plan *plan, const void *a, const void *b, void
     return tw_gemm_plan_execute(plan, NULL, a, b, NULL, c);
 }
 
+/* Apart, so that the common case needs no memory. */
+static __attribute__((noinline)) int execute(const tw_gemm_plan *plan, const void *alpha, const void *a, const void *b,
+                                             const void *beta, void *c)
+{
+    int dtype = plan->form.dtype;
+    tw_scalar first = tw_alpha_at(dtype, alpha), second = tw_beta_at(dtype, beta);
+    return tw_plan_run(plan, &first, a, b, &second, c);
+}
+
 int tw_gemm_plan_execute(const tw_gemm_plan *plan, const void *alpha, const void *a, const void *b, const void *beta,
                          void *c)
 {
@@ -227,12 +304,16 @@ int tw_gemm_plan_execute(const tw_gemm_plan *plan, const void *alpha, const void
         tw_plain plain = tw_plain_at(dtype, alpha, beta);
         if (plain != TW_GENERAL) {
             const void *x = plan->exchanged ? b : a, *y = plan->exchanged ? a : b;
-            tw_plan_run_ready(plan, x, y, c, plan->sets[plain == TW_ADDED]);
+            const tw_args *sets = plan->sets[plain == TW_ADDED];
+            if (plan->run != NULL) {
+                plan->run(x, y, c, sets);
+            } else {
+                tw_plan_run_ready(plan, x, y, c, sets);
+            }
             return TW_OK;
         }
     }
-    tw_scalar first = tw_alpha_at(dtype, alpha), second = tw_beta_at(dtype, beta);
-    return tw_plan_run(plan, &first, a, b, &second, c);
+    return execute(plan, alpha, a, b, beta, c);
 }
 
 int tw_gemm_bound_run(const tw_gemm_bound *bound)

@@ -137,7 +137,8 @@ typedef struct tw_gemm_tile {
 
 /* Write the first `most` tiles of a plan to `tiles`; returns how many there are, or -1 for TW_ERROR_MEMORY. */
 TW_API int64_t tw_gemm_plan_tiles(const tw_gemm_plan *plan, int64_t most, tw_gemm_tile *tiles);
-/* The ISA whose kernels it runs, and how: "nothing to do", "one kernel", "tiles" or "walk". */
+/* The ISA whose kernels it runs, and how: "nothing to do", "one kernel", "tiles", "walk", or
+ * "A turned, then tiles": turned into a panel of 64 KB at most on the stack (neon, mode tn). */
 TW_API int tw_gemm_plan_isa(const tw_gemm_plan *plan);
 TW_API const char *tw_gemm_plan_path(const tw_gemm_plan *plan);
 

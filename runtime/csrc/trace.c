@@ -14,7 +14,11 @@ int tw_gemm_plan_isa(const tw_gemm_plan *plan)
 
 const char *tw_gemm_plan_path(const tw_gemm_plan *plan)
 {
-    return plan->count < 0 ? "walk" : plan->count == 0 ? "nothing to do" : plan->count == 1 ? "one kernel" : "tiles";
+    return plan->turned       ? "A turned, then tiles"
+           : plan->count < 0  ? "walk"
+           : plan->count == 0 ? "nothing to do"
+           : plan->count == 1 ? "one kernel"
+                              : "tiles";
 }
 
 static void fill(const tw_gemm_plan *plan, const tw_tile *tile, tw_gemm_tile *to)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from ..support import CI, Unavailable, miss
+from ..support import CI, ROOT, Unavailable, miss
 from .emulation import EmulatedPython, emulated_python, install_runtime, is_there
 from .machines import is_native
 
@@ -66,3 +67,26 @@ def test_runtime_multiplies_on_aarch64(python: EmulatedPython, isa: str, pure: s
 def test_selftest_passes_on_aarch64(python: EmulatedPython) -> None:
     """`selftest()` is what a user runs on their own CPU: it must run there and find nothing."""
     python.run("import tilewright.runtime as tw; print(tw.selftest())")
+
+
+TUNE = """
+import tilewright.runtime as tw
+result = tw.tune(4)
+assert 0 < result.timed <= result.runnable, result
+print(result.path)
+"""
+
+
+def test_tune_on_aarch64(python: EmulatedPython, tmp_path: Path) -> None:
+    """`build.py tune`'s way on an ARM machine: times taken, written, and read by the next process."""
+    said = python.run(TUNE, TILEWRIGHT_ISA="neon", TILEWRIGHT_TUNING=str(tmp_path))
+    assert said.strip().startswith(str(tmp_path))
+    status = "from tilewright.runtime.tuning import tuning_status; print(tuning_status())"
+    assert python.run(status, TILEWRIGHT_TUNING=str(tmp_path)).startswith("measured: ")
+
+
+def test_first_table_on_aarch64(python: EmulatedPython) -> None:
+    """What `build.py` ends with there, and `build.py bench quick`: every element within its bound, a row a shape."""
+    said = python.run((ROOT / "benchmarks" / "quick.py").read_text(), TILEWRIGHT_TUNING="off")
+    assert "GFLOP/s, neon on" in said
+    assert len([line for line in said.splitlines() if line.startswith(("float", "complex"))]) == 8
