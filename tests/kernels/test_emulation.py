@@ -69,6 +69,40 @@ def test_selftest_passes_on_aarch64(python: EmulatedPython) -> None:
     python.run("import tilewright.runtime as tw; print(tw.selftest())")
 
 
+TURNED = """
+import ctypes, mmap
+import numpy as np
+import tilewright.runtime as tw
+
+page = mmap.PAGESIZE
+libc = ctypes.CDLL(None)
+rng = np.random.default_rng(1)
+turned = 0
+for dtype in (np.float32, np.float64):
+    for m, n, k in [(4, 4, 4), (7, 9, 5), (16, 16, 16), (13, 21, 6), (33, 18, 19), (80, 80, 80), (90, 70, 40)]:
+        # op(B) = B^T: B's rows lie along k, and are what is turned; unreadable pages before and behind it.
+        size = n * k * np.dtype(dtype).itemsize
+        whole = -(-size // page) * page
+        area = np.frombuffer(mmap.mmap(-1, whole + 2 * page), np.uint8)
+        for edge in (area.ctypes.data, area.ctypes.data + page + whole):
+            assert libc.mprotect(ctypes.c_void_p(edge), page, 0) == 0
+        for start in (page, page + whole - size):
+            b = area[start : start + size].view(dtype).reshape(n, k)
+            b[:] = rng.integers(-9, 10, b.shape)
+            a, c = rng.integers(-9, 10, (m, k)).astype(dtype), rng.integers(-9, 10, (m, n)).astype(dtype)
+            for alpha, beta in ((1, 0), (1, 1), (2, -1)):
+                got = tw.gemm(a, b, c.copy(), alpha=alpha, beta=beta, trans_b="T")
+                assert np.array_equal(got, alpha * (a @ b.T) + beta * c), (dtype, m, n, k, alpha, beta)
+        turned += tw.explain(m, n, k, dtype, trans_b="T").path == "A turned, then tiles"
+assert turned >= 6, turned
+"""
+
+
+def test_a_turned_operand_is_read_to_its_ends_and_no_further(python: EmulatedPython) -> None:
+    """The last block of a line that reads past it; a panel that holds another product's columns."""
+    python.run(TURNED, TILEWRIGHT_ISA="neon", TILEWRIGHT_TUNING="off")
+
+
 TUNE = """
 import tilewright.runtime as tw
 result = tw.tune(4)
