@@ -34,7 +34,7 @@ class Explanation:
     product: str
     isa: str
     path: str
-    """ "one kernel", "tiles", "walk" (more tiles than are listed beforehand), "A turned, then tiles" or "nothing to do"."""
+    """ "one kernel", "tiles", "walk" (more tiles than are listed beforehand) or "nothing to do"."""
     tiler: str
     shape: tuple[int, int]
     """Of the result."""

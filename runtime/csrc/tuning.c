@@ -27,8 +27,8 @@
 enum { STEPS = TW_COST_STEPS, MOST_BYTES = 1 << 22, GROUPS = TW_ISAS * TW_DTYPES * TW_MODES };
 
 static const int steps[STEPS] = {1, 4, 16, 64};
-static const float never = 1e9F; /* nanoseconds: what a kernel that computes wrong costs */
-const float tw_cycle = 1 / 3.0F; /* absent any measurement */
+static const float never = 1e9F;     /* nanoseconds: what a kernel that computes wrong costs */
+static const float cycle = 1 / 3.0F; /* nanoseconds a cycle of the defaults is taken for, absent any measurement */
 
 typedef struct costs {
     int measured; /* kernels with a time of their own */
@@ -297,7 +297,7 @@ static void draw_lines(costs *into, float (*times)[STEPS])
     }
     for (int i = 0; i < tw_kernel_count; i++) {
         int group = group_of(&tw_kernels[i]);
-        float scale = expected[group] > 0 ? (float)(measured[group] / expected[group]) : tw_cycle;
+        float scale = expected[group] > 0 ? (float)(measured[group] / expected[group]) : cycle;
         float at[STEPS];
         for (int step = 0; step < STEPS; step++) {
             bool timed = times && times[i][0] > 0;
@@ -367,12 +367,12 @@ tw_cost_line tw_cost_near(const tw_kernel *kernel, int64_t k)
     const costs *found = all();
     /* Kernels from elsewhere (specialised ones, sizes alone in tests) have no costs: their area's. */
     if ((uintptr_t)kernel < (uintptr_t)tw_kernels || (uintptr_t)kernel >= (uintptr_t)(tw_kernels + tw_kernel_count)) {
-        float work = tw_cycle * (float)(kernel->mr * kernel->nr);
+        float work = cycle * (float)(kernel->mr * kernel->nr);
         return (tw_cost_line){2 + work, work / 8};
     }
     int64_t index = kernel - tw_kernels;
     if (found == NULL) {
-        return (tw_cost_line){tw_cycle * tw_kernel_costs[index].call, tw_cycle * tw_kernel_costs[index].step};
+        return (tw_cost_line){cycle * tw_kernel_costs[index].call, cycle * tw_kernel_costs[index].step};
     }
     int piece = 0;
     while (piece < STEPS - 2 && k >= steps[piece + 1]) {

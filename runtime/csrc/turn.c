@@ -1,23 +1,101 @@
-/* turn.c - products whose A lies along k: turned once into a panel, so that the kernels of plain A serve.
+/* turn.c - one operand turned round, on the stack, before the kernels run.
  *
- * Vectors run along m, and where A is transposed their elements lie a leading dimension apart. The kernels that take
- * both operands along k (mode tn) pay for that with small tiles and a sum across lanes at the end of each; turning A
- * costs m k loads and stores once and leaves tiles as large as those of mode nn. The plan compares the two. */
+ * A small matrix is soon turned, and the kernels of another mode may gain more than that costs:
+ *
+ * - A^T B and A^T B^T with few steps: kernels that turn rows in registers do so anew for every tile, and those that turn
+ *   C at its end have much of it for little work. The turned A is as small as k, and A B and A B^T do neither.
+ * - A B with two or three rows, and A^T B^T with so few columns: vectors along them would be mostly empty. Turned, both
+ *   operands lie along k, and dot products fill vectors with that.
+ * - The same for the last rows of A B alone, one to three beyond a multiple of a vector.
+ * - On NEON A^T B: dot products there are small tiles with a sum across lanes for each element of C. */
 #include "internal.h"
 
 #ifdef __aarch64__
 #include <arm_neon.h>
+#endif
 
 enum {
-    CALL = 20, /* cycles of a turned product besides its elements */
+    FEW = 3,     /* rows or columns that fill no vector */
+    LEAST = 12,  /* of the others, so that turning is a small part */
+    LONG = 24,   /* steps from which dot products gain more than their sums across cost */
+    LONGER = 56, /* the same where the kernels that stand against them fill half a vector: three rows of d */
+    SHORT = 16,  /* steps up to which A^T is turned */
+    WIDE = 12,   /* columns of C for each, so that it pays */
+    LESS = 8,    /* the same for A^T B^T */
+    FLOATS = 10, /* columns of C from which NEON turns A^T */
+    DOUBLES = 5
 };
 
-/* Elements in a block's side: what a register holds of float, and two of double. */
-static int64_t side_of(int dtype)
+static void turn_a(tw_form *form, tw_turn *turn, int64_t lines, int64_t length)
 {
-    return dtype == TW_S ? 4 : 2;
+    *turn = (tw_turn){'A', 0, lines, length, form->lda};
+    form->lda = lines * tw_element_bytes(form->dtype);
+    form->trans_a = !form->trans_a;
 }
 
+void tw_turn_choose(tw_form *form, int isa, bool ordered, tw_turn *turn)
+{
+    int64_t m = form->m, n = form->n, k = form->k, bytes = tw_element_bytes(form->dtype);
+    *turn = (tw_turn){0};
+    if (isa == TW_ISA_NEON) { /* by instructions and model cycles: docs/neon.md */
+        int64_t enough = bytes == 4 ? FLOATS : DOUBLES;
+        if (!tw_is_complex(form->dtype) && form->trans_a && !form->trans_b && m >= 4 && k >= 4 && n >= enough &&
+            m * k * bytes <= TW_PANEL) {
+            turn_a(form, turn, m, k);
+        }
+        return;
+    }
+    if (isa != TW_ISA_AVX512 && isa != TW_ISA_AVX2) { /* measured there only */
+        return;
+    }
+    /* z: an element fills what is turned at once, so such kernels lose nothing; those that turn C do. */
+    bool loses = form->dtype != TW_Z || form->trans_b;
+    if (form->trans_a && loses && k >= 1 && k <= SHORT && m >= LEAST && n >= (form->trans_b ? LESS : WIDE) * k &&
+        m * k * bytes <= TW_PANEL) {
+        turn_a(form, turn, m, k);
+        return;
+    }
+    if (tw_is_complex(form->dtype) || ordered || k < LONG) {
+        return;
+    }
+    if (!form->trans_a && !form->trans_b && m <= FEW && n >= LEAST && k >= (form->dtype == TW_D ? LONGER : LONG) &&
+        m * k * bytes <= TW_PANEL) {
+        turn_a(form, turn, k, m);
+    } else if (form->trans_a && form->trans_b && n <= FEW && m >= LEAST && n * k * bytes <= TW_PANEL) {
+        *turn = (tw_turn){'B', 0, k, n, form->ldb};
+        form->ldb = k * bytes;
+        form->trans_b = false;
+    }
+}
+
+int tw_turn_rows(tw_form *form, int isa, bool ordered, tw_turn *turn)
+{
+    int64_t m = form->m, k = form->k, bytes = tw_element_bytes(form->dtype);
+    if (isa != TW_ISA_AVX512 || ordered || tw_is_complex(form->dtype) || form->trans_a || form->trans_b) {
+        return 0;
+    }
+    /* One to three rows beyond half a register cost half a multiplication a step and column, dot products less. */
+    int rows = (int)(m % (32 / bytes));
+    bool pays = form->dtype == TW_S ? rows <= FEW && k >= LONG : rows == 1 && k >= LONGER;
+    if (m <= 32 / bytes || rows == 0 || !pays || form->n < LEAST || rows * k * bytes > TW_PANEL) {
+        return 0;
+    }
+    form->m = rows;
+    turn_a(form, turn, k, rows);
+    turn->offset = (m - rows) * bytes;
+    return rows;
+}
+
+#define TURN(type)                                                                                                     \
+    for (int64_t i = 0; i < turn->length; i++) {                                                                       \
+        const char *from = (const char *)matrix + turn->offset + i * (int64_t)sizeof(type);                            \
+        type *to = (type *)panel + i * turn->lines;                                                                    \
+        for (int64_t line = 0; line < turn->lines; line++, from += turn->ld) {                                         \
+            memcpy(to + line, from, sizeof(type));                                                                     \
+        }                                                                                                              \
+    }
+
+#ifdef __aarch64__
 /* Four lines of four become four columns; `ld` elements from one to the next. */
 static inline void turn_s(const float *from, int64_t lda, float *to, int64_t ld)
 {
@@ -40,7 +118,7 @@ static inline void turn_d(const double *from, int64_t lda, double *to, int64_t l
 
 /* The last blocks of a line, and the last lines, are those that end where the matrix does: what they share with the
  * blocks before is written twice. At least a block each way. */
-#define TURN(NAME, TYPE, SIDE, BLOCK)                                                                                  \
+#define BLOCKS(NAME, TYPE, SIDE, BLOCK)                                                                                \
     static void NAME(int64_t m, int64_t k, const TYPE *a, int64_t lda, TYPE *panel, int64_t ld)                        \
     {                                                                                                                  \
         for (int64_t i = 0;;) {                                                                                        \
@@ -61,54 +139,34 @@ static inline void turn_d(const double *from, int64_t lda, double *to, int64_t l
         }                                                                                                              \
     }
 
-TURN(turn_all_s, float, 4, turn_s)
-TURN(turn_all_d, double, 2, turn_d)
-
-bool tw_turn_form(const tw_form *form, int isa, tw_form *turned)
-{
-    if (form->mode != TW_TN || isa != TW_ISA_NEON || tw_is_complex(form->dtype)) {
-        return false;
-    }
-    int64_t side = side_of(form->dtype), element = tw_element_bytes(form->dtype);
-    int64_t ld = (form->m + side - 1) / side * side;
-    *turned = *form;
-    turned->mode = TW_NN;
-    turned->trans_a = false;
-    turned->lda = ld * element;
-    return form->m >= side && form->k >= side && ld <= TW_PANEL / element / form->k;
-}
-
-float tw_turn_cycles(const tw_form *form)
-{
-    return CALL + 0.5F * (float)(form->m * form->k * tw_element_bytes(form->dtype)) / 4;
-}
-
-void tw_turn(const tw_form *turned, const void *a, int64_t lda, void *panel)
-{
-    if (turned->dtype == TW_S) {
-        turn_all_s(turned->m, turned->k, a, lda / 4, panel, turned->lda / 4);
-    } else {
-        turn_all_d(turned->m, turned->k, a, lda / 8, panel, turned->lda / 8);
-    }
-}
-
-#else /* elsewhere kernels turn what they load, or have masks and lanes enough to do without */
-
-bool tw_turn_form(const tw_form *form, int isa, tw_form *turned)
-{
-    (void)form, (void)isa, (void)turned;
-    return false;
-}
-
-float tw_turn_cycles(const tw_form *form)
-{
-    (void)form;
-    return 0;
-}
-
-void tw_turn(const tw_form *turned, const void *a, int64_t lda, void *panel)
-{
-    (void)turned, (void)a, (void)lda, (void)panel;
-}
+BLOCKS(turn_all_s, float, 4, turn_s)
+BLOCKS(turn_all_d, double, 2, turn_d)
 
 #endif
+
+void tw_turn_into(const tw_turn *turn, int dtype, const void *matrix, void *panel)
+{
+#ifdef __aarch64__
+    int64_t bytes = tw_element_bytes(dtype);
+    const char *from = (const char *)matrix + turn->offset;
+    if (bytes <= 8 && turn->lines >= 4 && turn->length >= 4) {
+        if (bytes == 4) {
+            turn_all_s(turn->lines, turn->length, (const void *)from, turn->ld / 4, panel, turn->lines);
+        } else {
+            turn_all_d(turn->lines, turn->length, (const void *)from, turn->ld / 8, panel, turn->lines);
+        }
+        return;
+    }
+#endif
+    switch (tw_element_bytes(dtype)) {
+    case 4:
+        TURN(uint32_t)
+        break;
+    case 8:
+        TURN(uint64_t)
+        break;
+    default:
+        TURN(tw_scalar)
+        break;
+    }
+}

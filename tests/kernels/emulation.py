@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from emulated.arm64 import Unavailable as NotToBeHad
-from emulated.arm64 import unpack_packages, unpack_wheels
+from emulated.packages import Unavailable as NotToBeHad
+from emulated.packages import unpack, unpack_wheels
 
 from ..support import BUILD, ROOT, Unavailable
 from .machines import emulator
@@ -96,7 +96,7 @@ def _pins() -> list[str]:
 
 def _unpack(python: EmulatedPython) -> None:
     try:
-        unpack_packages(DEBIAN_PACKAGES, python.sysroot)
+        unpack(DEBIAN_PACKAGES, "arm64", python.sysroot)
         name = next((python.sysroot / "usr" / "bin").glob("python3.*")).name
         unpack_wheels(_pins(), python.site, name.removeprefix("python"))
     except NotToBeHad as reason:
