@@ -203,7 +203,11 @@ tw_command tw_command_of(const tw_form *form, const tw_tile *tile);
 
 /* ---- turn.c: an operand turned round first ---- */
 
-enum { TW_PANEL = 1 << 14 }; /* bytes on the stack for it */
+#ifdef __aarch64__
+enum { TW_PANEL = 1 << 16 }; /* bytes on the stack for it */
+#else
+enum { TW_PANEL = 1 << 14 };
+#endif
 
 /* `lines` lines of `length` neighbours, `ld` bytes apart; element p of line i goes to place p lines + i. */
 typedef struct tw_turn {

@@ -389,6 +389,15 @@ int tw_gemm_execute(const tw_gemm_plan *plan, const void *a, const void *b, void
     return tw_gemm_plan_execute(plan, NULL, a, b, NULL, c);
 }
 
+/* Apart, so that the common case needs no memory. */
+static __attribute__((noinline)) int execute(const tw_gemm_plan *plan, const void *alpha, const void *a, const void *b,
+                                             const void *beta, void *c)
+{
+    int dtype = plan->form.dtype;
+    tw_scalar first = tw_alpha_at(dtype, alpha), second = tw_beta_at(dtype, beta);
+    return tw_plan_run(plan, &first, a, b, &second, c);
+}
+
 int tw_gemm_plan_execute(const tw_gemm_plan *plan, const void *alpha, const void *a, const void *b, const void *beta,
                          void *c)
 {
@@ -403,12 +412,16 @@ int tw_gemm_plan_execute(const tw_gemm_plan *plan, const void *alpha, const void
         tw_plain plain = tw_plain_at(dtype, alpha, beta);
         if (plain != TW_GENERAL) {
             const void *x = plan->exchanged ? b : a, *y = plan->exchanged ? a : b;
-            tw_plan_run_ready(plan, x, y, c, plan->sets[plain == TW_ADDED]);
+            const tw_args *sets = plan->sets[plain == TW_ADDED];
+            if (plan->run != NULL) {
+                plan->run(x, y, c, sets);
+            } else {
+                tw_plan_run_ready(plan, x, y, c, sets);
+            }
             return TW_OK;
         }
     }
-    tw_scalar first = tw_alpha_at(dtype, alpha), second = tw_beta_at(dtype, beta);
-    return tw_plan_run(plan, &first, a, b, &second, c);
+    return execute(plan, alpha, a, b, beta, c);
 }
 
 int tw_gemm_bound_run(const tw_gemm_bound *bound)
