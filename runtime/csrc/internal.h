@@ -45,8 +45,16 @@ enum { TW_MOST_THREADS = 1024 };
 /* Threads that a call made now by this thread may use; 1 within a task. */
 int tw_threads_allowed(void);
 
+extern _Atomic double tw_least_share; /* nanoseconds that a thread must have to do */
+
 /* How many of them work that takes one thread so many nanoseconds is worth. */
-int tw_threads_worth(double nanoseconds);
+int tw_threads_worth_of(double nanoseconds, double share);
+
+static inline int tw_threads_worth(double nanoseconds)
+{
+    double share = atomic_load_explicit(&tw_least_share, memory_order_relaxed);
+    return nanoseconds < 2 * share ? 1 : tw_threads_worth_of(nanoseconds, share); /* most calls: nothing is called */
+}
 
 typedef void (*tw_task_fn)(void *context, int64_t task);
 
