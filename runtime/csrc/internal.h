@@ -240,8 +240,6 @@ struct tw_gemm_plan;
 
 /* The one that does all of C; false: there is none. */
 bool tw_special_whole(const tw_form *form, int isa, tw_command *command);
-/* Put kernels for just this k in place of the tiles' own where there are any. */
-void tw_special_tiles(const tw_form *form, int isa, int count, tw_tile *tiles);
 /* What runs a batch of this product in one call; `run` is NULL where nothing does. */
 typedef struct tw_many {
     tw_command each;   /* one problem after the other */

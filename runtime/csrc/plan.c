@@ -59,7 +59,6 @@ static bool add_tiles(tw_gemm_plan *plan, const tw_form *form, const tw_tiles *t
 {
     tw_tile_list list;
     int count = tw_tile_c(tiles, plan->key.variant >> 16 & TW_STRATEGY, form->m, form->n, form->k, &list);
-    tw_special_tiles(form, plan->served_by, count, list.tiles);
     if (count < 0 || plan->count + count > TW_PLAN_TILES) {
         return false;
     }

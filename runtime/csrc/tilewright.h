@@ -146,9 +146,9 @@ TW_API const char *tw_gemm_plan_path(const tw_gemm_plan *plan);
 
 /* The kernel that runs a strided batch of this plan's product in one call, for alpha and beta as they come; NULL: none. */
 TW_API const char *tw_gemm_plan_many(const tw_gemm_plan *plan);
-/* The product as the plan's kernels see it, column-major: m, n, lda, ldb, ldc in elements, whether A and B are transposed,
- * and whether its tiles are cut from that just as it is. */
-TW_API void tw_gemm_plan_seen(const tw_gemm_plan *plan, int64_t seen[8]);
+/* The product as kernels see it, column-major: m, n, lda, ldb, ldc in elements, and for A and B 1 if it is transposed, plus
+ * 2 if it is conjugated. */
+TW_API void tw_gemm_plan_seen(const tw_gemm_plan *plan, int64_t seen[7]);
 
 /* ---- Kernels for one size ----
  *
