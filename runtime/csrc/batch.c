@@ -41,14 +41,15 @@ static inline void run(batch *all, const void *a, const void *b, void *c)
 
 enum { PARTS = 4 }; /* a thread: one that is held up leaves the rest to others */
 
-/* Nanoseconds that a product takes at about half of a core's peak, or as its matrices pass through a core's second cache. */
+/* Nanoseconds that a product takes where all is well: at nearly a core's peak on AVX-512, or as its matrices pass through
+ * a core's second cache. Slower machines and memory are divided a little late. */
 static double time_of(const tw_form *form)
 {
     double m = (double)form->m, n = (double)form->n, k = (double)form->k;
     double element = (double)tw_element_bytes(form->dtype);
-    double work = m * n * k * element / (tw_is_complex(form->dtype) ? 64 : 128);
-    double moved = (m * k + k * n + m * n) * element / 32;
-    return 4 + (work > moved ? work : moved);
+    double work = m * n * k * element / (tw_is_complex(form->dtype) ? 112 : 224);
+    double moved = (m * k + k * n + m * n) * element / 96;
+    return 2 + (work > moved ? work : moved);
 }
 
 /* Parts into which `count` products that take so long are cut. */
