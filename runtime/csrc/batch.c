@@ -80,6 +80,9 @@ typedef struct strided {
 static inline __attribute__((always_inline)) void run_strided(const strided *s, batch *all, const char *a,
                                                               const char *b, char *c, int64_t count)
 {
+    if (tw_run_many(all->plan, &all->args, count, a, s->stride_a, b, s->stride_b, c, s->stride_c)) {
+        return;
+    }
     for (int64_t i = 0;; a += s->stride_a, b += s->stride_b, c += s->stride_c) {
         run(all, a, b, c);
         if (++i == count) { /* before the pointers move: there may be nothing beyond the last */
@@ -114,6 +117,9 @@ static bool overlap(int64_t count, int64_t stride, int64_t rows, int64_t length,
 int tw_gemm_batch_strided(const tw_gemm_plan *plan, int64_t count, const void *alpha, const void *a, int64_t stride_a,
                           const void *b, int64_t stride_b, const void *beta, void *c, int64_t stride_c)
 {
+    if (plan == NULL) {
+        return tw_refuse_plan("tw_gemm_batch_strided");
+    }
     batch all = begin(plan, alpha, beta);
     const tw_form *form = &plan->form;
     if (count < 0) {
@@ -282,6 +288,9 @@ int tw_gemm_batch_groups(int64_t groups, const tw_gemm_plan *const *plans, const
         int64_t count = counts[group];
         if (count < 0) {
             return tw_fail(TW_ERROR_BATCH, "tw_gemm_batch: a count is %lld; it must be 0 or more.", (long long)count);
+        }
+        if (plans[group] == NULL) {
+            return tw_refuse_plan("tw_gemm_batch");
         }
         batch all = begin(plans[group], alpha ? alpha[group] : NULL, beta ? beta[group] : NULL);
         if (!all.nothing && count > 0) {
