@@ -60,14 +60,15 @@ static int refuse_packed(const char *entry)
 
 enum { PARTS = 4 }; /* a thread: one that is held up leaves the rest to others */
 
-/* Nanoseconds that a product takes at about half of a core's peak, or as its matrices pass through a core's second cache. */
+/* Nanoseconds that a product takes where all is well: at nearly a core's peak on AVX-512, or as its matrices pass through
+ * a core's second cache. Slower machines and memory are divided a little late. */
 static double time_of(const tw_form *form)
 {
     double m = (double)form->m, n = (double)form->n, k = (double)form->k;
     double element = (double)tw_element_bytes(form->dtype);
-    double work = m * n * k * element / (tw_is_complex(form->dtype) ? 64 : 128);
-    double moved = (m * k + k * n + m * n) * element / 32;
-    return 4 + (work > moved ? work : moved);
+    double work = m * n * k * element / (tw_is_complex(form->dtype) ? 112 : 224);
+    double moved = (m * k + k * n + m * n) * element / 96;
+    return 2 + (work > moved ? work : moved);
 }
 
 /* Parts into which `count` products that take so long are cut. */
@@ -92,7 +93,15 @@ typedef struct strided {
     char *c;
     int64_t stride_a, stride_b, stride_c; /* bytes */
     int64_t count, parts;
+    int shift; /* 2^shift products stay together */
 } strided;
+
+/* Kernels across the batch take several products at once. Where these begin and end must not depend on the number of
+ * threads, or the last bits might. */
+static int shift_of(const tw_gemm_plan *plan)
+{
+    return plan->many.each.run != NULL ? 6 : 0;
+}
 
 /* Run so many products, at least one, from these pointers on. */
 static inline __attribute__((always_inline)) void run_strided(const strided *s, batch *all, const char *a,
@@ -113,7 +122,8 @@ static void run_part(void *context, int64_t part)
 {
     const strided *s = context;
     batch mine = *s->all; /* running changes the arguments */
-    int64_t i = begin_of(s->count, s->parts, part), end = begin_of(s->count, s->parts, part + 1);
+    int64_t units = s->count >> s->shift, i = begin_of(units, s->parts, part) << s->shift;
+    int64_t end = part + 1 < s->parts ? begin_of(units, s->parts, part + 1) << s->shift : s->count;
     run_strided(s, &mine, s->a + i * s->stride_a, s->b + i * s->stride_b, s->c + i * s->stride_c, end - i);
 }
 
@@ -170,8 +180,9 @@ int tw_gemm_batch_strided(const tw_gemm_plan *plan, int64_t count, const void *a
                        (long long)((form->n - 1) * (form->ldc / element) + form->m));
     }
     int threads;
-    each.parts = parts_of(time_of(form) * (double)count, count, &threads);
-    if (__builtin_expect(each.parts == 1, 1)) {
+    each.shift = shift_of(plan);
+    each.parts = parts_of(time_of(form) * (double)count, count >> each.shift, &threads);
+    if (__builtin_expect(each.parts <= 1, 1)) {
         run_strided(&each, &all, a, b, c, count);
         return end(&failed);
     }
