@@ -1,6 +1,6 @@
 """The libraries to be held against: where they are on this machine, which versions, and how each multiplies.
 
-They run with one thread and the other settings of ``harness/__init__.py``.
+They run with as many threads and the other settings as ``harness/__init__.py`` says.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 
 from tilewright.generator.compile import host_arch
 
+from . import THREADS
 from .problem import Problem
 from .timing import HERE, KINDS, LIBRARY, Task, address, build
 
@@ -27,6 +28,7 @@ DEBIAN = (
     "g++",
     "libxsmm-dev",
     "libblis4-serial",
+    "libblis4-pthread",
     "libeigen3-dev",
     "libdnnl-dev",
 )  # PyPI's are pyproject's extra `bench`
@@ -162,14 +164,14 @@ def openblas() -> Rival:
     package = _package("scipy_openblas32")
     rival = Cblas("openblas", next(Path(package.get_lib_dir()).glob("libscipy_openblas.so*")), "scipy_")
     rival.lib.scipy_openblas_get_config.restype = ctypes.c_char_p
-    rival.lib.scipy_openblas_set_num_threads(1)
+    rival.lib.scipy_openblas_set_num_threads(THREADS)
     words = rival.lib.scipy_openblas_get_config().decode().split()
     rival.version = f"{' '.join(words[:2])} {words[-2]} (scipy-openblas32 {_version('scipy-openblas32')})"
     return rival
 
 
 def mkl() -> Rival:
-    """Return MKL from PyPI, its sequential layer."""
+    """Return MKL from PyPI: its sequential layer, or with more threads Intel's."""
     _version("mkl")
     found = sorted(Path(sys.prefix, "lib").glob("libmkl_rt.so*"))
     if not found:
@@ -182,11 +184,13 @@ def mkl() -> Rival:
 
 
 def blis() -> Rival:
-    """Return BLIS from Debian's libblis4-serial."""
+    """Return BLIS from Debian's libblis4-serial, with more threads from libblis4-pthread."""
+    kind = "serial" if THREADS == 1 else "pthread"
     folder = Path(f"/usr/lib/{host_arch()}-linux-gnu")
-    found = [path for path in (folder / "blis-serial/libblis.so.4", folder / "libblis.so.4") if path.exists()]
+    places = [folder / f"blis-{kind}/libblis.so.4", *([folder / "libblis.so.4"] if THREADS == 1 else [])]
+    found = [path for path in places if path.exists()]
     if not found:
-        raise AbsentError("no libblis.so.4 (Debian: libblis4-serial)")
+        raise AbsentError(f"no libblis.so.4 (Debian: libblis4-{kind})")
     rival = Cblas("blis", found[0])
     rival.lib.bli_info_get_version_str.restype = ctypes.c_char_p
     rival.lib.bli_arch_string.restype = ctypes.c_char_p
@@ -277,7 +281,8 @@ class Eigen(Rival):
         sizes = "-DEIGEN_SIZES=" + " ".join(f"FIXED({size})" for size in EIGEN_SIZES)
         # Uninitialised is what GCC 12 says of its own intrinsics, in its own headers.
         warnings = ("-Wall", "-Wextra", "-Werror", "-Wno-uninitialized", "-Wno-maybe-uninitialized")
-        common = [compiler, "-O3", "-march=native", "-std=c++17", *warnings, "-isystem", str(include), sizes]
+        parallel = ["-fopenmp"] if THREADS > 1 else []
+        common = [compiler, "-O3", "-march=native", "-std=c++17", *parallel, *warnings, "-isystem", str(include), sizes]
         types = {"s": "float", "d": "double", "c": "std::complex<float>", "z": "std::complex<double>"}
 
         def make(dtype: str) -> ctypes.CDLL:

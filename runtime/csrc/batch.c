@@ -82,6 +82,9 @@ static void run_part(void *context, int64_t part)
     int64_t i = begin_of(s->count, s->parts, part), end = begin_of(s->count, s->parts, part + 1);
     const char *x = s->a + i * s->stride_a, *y = s->b + i * s->stride_b;
     char *z = s->c + i * s->stride_c;
+    if (tw_run_many(mine.plan, &mine.args, end - i, x, s->stride_a, y, s->stride_b, z, s->stride_c)) {
+        return;
+    }
     for (;; x += s->stride_a, y += s->stride_b, z += s->stride_c) {
         run(&mine, x, y, z);
         if (++i == end) { /* before the pointers move: there may be nothing beyond the last */
@@ -107,6 +110,9 @@ static bool overlap(int64_t count, int64_t stride, int64_t rows, int64_t length,
 int tw_gemm_batch_strided(const tw_gemm_plan *plan, int64_t count, const void *alpha, const void *a, int64_t stride_a,
                           const void *b, int64_t stride_b, const void *beta, void *c, int64_t stride_c)
 {
+    if (plan == NULL) {
+        return tw_refuse_plan("tw_gemm_batch_strided");
+    }
     batch all = begin(plan, alpha, beta);
     const tw_form *form = &plan->form;
     if (count < 0) {
@@ -273,6 +279,9 @@ int tw_gemm_batch_groups(int64_t groups, const tw_gemm_plan *const *plans, const
         int64_t count = counts[group];
         if (count < 0) {
             return tw_fail(TW_ERROR_BATCH, "tw_gemm_batch: a count is %lld; it must be 0 or more.", (long long)count);
+        }
+        if (plans[group] == NULL) {
+            return tw_refuse_plan("tw_gemm_batch");
         }
         batch all = begin(plans[group], alpha ? alpha[group] : NULL, beta ? beta[group] : NULL);
         if (!all.nothing && count > 0) {

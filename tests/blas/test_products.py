@@ -118,7 +118,9 @@ def test_batch_in_groups(entry: Entry) -> None:
 
 # --------------------------------------------------------------------------------------------------- bad input
 
-WRONG = [  # what is wrong, and its number for CBLAS; Fortran's, without a layout, is one less
+WRONG: list[
+    tuple[dict[str, Any], int]
+] = [  # what is wrong, and its number for CBLAS; Fortran's, without a layout, is one less
     ({"transa": 0}, 2),
     ({"transb": ord("R")}, 3),
     ({"m": -1}, 4),

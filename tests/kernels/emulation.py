@@ -5,12 +5,13 @@ from __future__ import annotations
 import fcntl
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from ..debian import run, unpack
+from emulated.packages import Unavailable as NotToBeHad
+from emulated.packages import unpack, unpack_wheels
+
 from ..support import BUILD, ROOT, Unavailable
 from .machines import emulator
 
@@ -69,8 +70,7 @@ def emulated_python() -> EmulatedPython:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another test process may be making it
         if not is_there():
             shutil.rmtree(HOME, ignore_errors=True)
-            unpack(DEBIAN_PACKAGES, "arm64", ready.sysroot)
-            _unpack_wheels(ready)
+            _unpack(ready)
             (HOME / "made-of").write_text(_key())
     return ready
 
@@ -94,25 +94,10 @@ def _pins() -> list[str]:
     return [f"{name}=={version(name)}" for name in WHEELS]
 
 
-def _unpack_wheels(python: EmulatedPython) -> None:
-    name = next((python.sysroot / "usr" / "bin").glob("python3.*")).name
-    platforms = [f"--platform=manylinux_2_{minor}_aarch64" for minor in (28, 27, 17)] + [
-        "--platform=manylinux2014_aarch64"
-    ]
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--no-deps",
-        "--no-compile",
-    ]
-    wanted = [
-        f"--python-version={name.removeprefix('python')}",
-        "--only-binary=:all:",
-        *platforms,
-        f"--target={python.site}",
-    ]
-    run([*pip, *wanted, *_pins()], "aarch64 wheels")
+def _unpack(python: EmulatedPython) -> None:
+    try:
+        unpack(DEBIAN_PACKAGES, "arm64", python.sysroot)
+        name = next((python.sysroot / "usr" / "bin").glob("python3.*")).name
+        unpack_wheels(_pins(), python.site, name.removeprefix("python"))
+    except NotToBeHad as reason:
+        raise Unavailable(str(reason)) from reason
