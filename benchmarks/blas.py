@@ -1,8 +1,8 @@
 """Our BLAS library in place of others': ``python3 build.py bench blas``.
 
-First numpy's ``np.matmul(a, b, out=c)`` with the library preloaded beside numpy as it is, each in a process of its own, in
-turns, so that both see the same machine; the least of many rounds, one thread. Then what ``cblas_sgemm`` costs a C program
-on products so small that little else is left.
+First numpy's ``np.matmul(a, b, out=c)`` with the library preloaded beside numpy as it is, each in a process of its
+own, in turns, so that both see the same machine; the least of many rounds, one thread. Then what ``cblas_sgemm``
+costs a C program on products so small that little else is left.
 """
 
 from __future__ import annotations

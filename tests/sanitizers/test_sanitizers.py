@@ -126,4 +126,4 @@ def test_valgrind(isa: str, tmp_path: Path) -> None:
         miss(f"this CPU lacks {isa}")
     watched = program(tmp_path, BUILD / host_arch() / "lib", "-O1", "-g")
     options = ("--quiet", "--error-exitcode=9", "--leak-check=full", "--errors-for-leak-kinds=definite")
-    assert run(valgrind, *options, watched, TILEWRIGHT_ISA=isa) == f"{isa}: 0 wrong\n"
+    assert run(valgrind, *options, watched, "selftest", TILEWRIGHT_ISA=isa) == f"{isa}: 0 wrong\n"
