@@ -334,8 +334,9 @@ def command_test(options: argparse.Namespace) -> None:
 
 
 def command_bench(options: argparse.Namespace) -> None:
-    """Build what is not up to date, then run benchmarks/NAME.py with the remaining arguments."""
+    """Build what is not up to date, then run benchmarks/NAME.py, or a folder NAME, with the remaining arguments."""
     there = {path.stem: path for path in sorted((ROOT / "benchmarks").glob("[!_]*.py"))}
+    there |= {path.parent.name: path.parent for path in sorted((ROOT / "benchmarks").glob("*/__main__.py"))}
     if options.name not in there:
         raise BuildError(f"bench {options.name or ''}: give one of {', '.join(there)}.")
     build(options)

@@ -116,7 +116,7 @@ def make_library(
 
     library, records = lib / LIBRARY, objects / "linked"
     # nodelete: threads of the pool sleep in it, so it stays when a program closes it.
-    common = [f"-Wl,-soname,{LIBRARY}", "-Wl,--no-undefined", "-Wl,-z,nodelete", "-lm", "-pthread"]
+    common = [f"-Wl,-soname,{LIBRARY}", "-Wl,--no-undefined", "-Wl,-z,nodelete", "-lm", "-ldl", "-pthread"]
     changed = link(compiler, compiled[:-1], library, records=records, flags=common)
     beside = ["-Wl,-rpath,$ORIGIN"]
     changed |= link(compiler, [compiled[-1], library], lib / MODULE, records=records, flags=beside)

@@ -63,14 +63,14 @@ class Avx512Single(Avx512):
     """float32, sixteen lanes."""
 
     letter = "s"
-    forms = frozenset({"outer", "dot"})
+    forms = frozenset({"outer", "dot", "lanes"})
 
 
 class Avx512Double(Avx512):
     """float64, eight lanes."""
 
     letter = "d"
-    forms = frozenset({"outer", "dot"})
+    forms = frozenset({"outer", "dot", "lanes"})
 
 
 class Avx512Complex(Avx512):

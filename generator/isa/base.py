@@ -34,6 +34,7 @@ __all__ = [
     "Isa",
     "LineOperand",
     "PairLines",
+    "ProblemOperand",
     "ScalarLines",
     "ScalarOperand",
     "TurnedBlock",
@@ -139,6 +140,22 @@ class LineOperand(ABC):
         return []
 
 
+class ProblemOperand(ABC):
+    """The same matrix of as many problems as a register has lanes."""
+
+    @abstractmethod
+    def setup(self) -> Code:
+        """Prepare addresses; runs once."""
+
+    @abstractmethod
+    def load(self, count: int) -> tuple[Code, list[Reg]]:
+        """Load the first `count` elements of every problem: a register each, a problem a lane."""
+
+    @abstractmethod
+    def advance(self) -> Code:
+        """Move on to the next problems."""
+
+
 class GroupedLines(ABC):
     """Complex lines that are contiguous along k and take turns in fewer registers than there are lines.
 
@@ -180,6 +197,8 @@ class Isa(ABC):
     names_dots: ClassVar[bool] = False
     """Whether names tell dot products from outer products of the same size."""
     """C may be summed transposed and turned as it is stored."""
+    constant_strides: ClassVar[bool] = False
+    """A stride may be a number in place of a register (`ir.number`): addressing adds it at no cost."""
     most_steps: ClassVar[int] = 64
     """The longest turn of the loop."""
 
@@ -290,6 +309,10 @@ class Isa(ABC):
         return self.show_register(register)
 
     # Addresses and control
+
+    @abstractmethod
+    def constant(self, register: Reg, value: int) -> Code:
+        """register = value."""
 
     @abstractmethod
     def load_arguments(self, wanted: Sequence[tuple[Reg, str]]) -> Code:
@@ -450,6 +473,20 @@ class Isa(ABC):
     def reduce(self, rows: Sequence[Reg], target: Reg, pool: Pool) -> Code:
         """target's lane r = the sum of the lanes of rows[r]."""
         raise self._lacks("dot products")
+
+    # Lanes as problems
+
+    def problems(self, tile: Tile) -> int:
+        """Problems that a register of such a tile has lanes for."""
+        raise self._lacks("kernels across problems")
+
+    def problem_operand(self, pool: Pool, general: Pool, base: Reg, stride: Reg, column: Column) -> ProblemOperand:
+        """Access to matrices without gaps, a problem a lane, a stride from one to the next."""
+        raise self._lacks("kernels across problems")
+
+    def walk(self, register: Reg, stride: Reg, number: int) -> Code:
+        """register += number * stride, for 1, 2, 4 or 8."""
+        raise self._lacks("kernels across problems")
 
     # Complex sums kept as the four products of real and imaginary parts
 

@@ -17,9 +17,9 @@ from ..abi import offset
 from ..ir import Imm, Instruction, Mem, Op, Reg, Target, Vec
 from ..registers import Pool
 from . import x86_ops as op
-from .base import Code, Column, CWalker, Isa, LineOperand, ScalarOperand, TurnedBlock, VectorOperand
+from .base import Code, Column, CWalker, Isa, LineOperand, ProblemOperand, ScalarOperand, TurnedBlock, VectorOperand
 from .turn import Interleave, turn
-from .x86_operands import ColumnsOfC, DotLines, LineScalars, SideScalars, TurnedVectors, Vectors
+from .x86_operands import ColumnsOfC, DotLines, LineScalars, Problems, SideScalars, TurnedVectors, Vectors
 
 if TYPE_CHECKING:
     from ..small.tile import Tile
@@ -43,6 +43,7 @@ class X86(Isa):
     """Widths of vector columns there are, widest first."""
     evex: ClassVar[bool] = False
     """AVX-512's encoding: sixteen more registers, and factors broadcast from memory inside a multiplication."""
+    constant_strides: ClassVar[bool] = True
     most_steps: ClassVar[int] = 4
 
     def __init__(self) -> None:
@@ -72,7 +73,7 @@ class X86(Isa):
         return isinstance(widths, str) and re.fullmatch(f"[{self.widths}]+m?", widths) is not None
 
     def sized(self, tile: Tile) -> Tile:
-        if not tile.widths:
+        if not tile.widths or tile.form == "lanes":
             return tile
         size = sum(self.width_span(width) for width in tile.widths.rstrip("m"))
         return replace(tile, nr=size) if tile.transposed else replace(tile, mr=size)
@@ -155,6 +156,9 @@ class X86(Isa):
 
     def add(self, register: Reg, other: Reg | int) -> Code:
         return [Instruction(op.ADD, (register, other if isinstance(other, Reg) else Imm(other)))]
+
+    def constant(self, register: Reg, value: int) -> Code:
+        return [Instruction(op.MOV, (register, Imm(value)))]
 
     def lea(self, register: Reg, base: Reg, index: Reg, scale: int) -> Code:
         """register = base + index * scale."""
@@ -439,6 +443,17 @@ class X86(Isa):
             return extract
         views = self.view(target, "y"), Imm(1), self.view(source, width)
         return Instruction(self.ops.extract_half, views)
+
+    # Lanes as problems
+
+    def problems(self, tile: Tile) -> int:
+        return self.width_span(tile.widths)
+
+    def problem_operand(self, pool: Pool, general: Pool, base: Reg, stride: Reg, column: Column) -> ProblemOperand:
+        return Problems(self, pool, general, base, stride, column)
+
+    def walk(self, register: Reg, stride: Reg, number: int) -> Code:
+        return self.lea(register, register, stride, number)
 
     # Operands and C
 

@@ -45,8 +45,16 @@ enum { TW_MOST_THREADS = 1024 };
 /* Threads that a call made now by this thread may use; 1 within a task. */
 int tw_threads_allowed(void);
 
+extern _Atomic double tw_least_share; /* nanoseconds that a thread must have to do */
+
 /* How many of them work that takes one thread so many nanoseconds is worth. */
-int tw_threads_worth(double nanoseconds);
+int tw_threads_worth_of(double nanoseconds, double share);
+
+static inline int tw_threads_worth(double nanoseconds)
+{
+    double share = atomic_load_explicit(&tw_least_share, memory_order_relaxed);
+    return nanoseconds < 2 * share ? 1 : tw_threads_worth_of(nanoseconds, share); /* most calls: nothing is called */
+}
 
 typedef void (*tw_task_fn)(void *context, int64_t task);
 
@@ -214,6 +222,40 @@ static inline void tw_run_command(const tw_command *command, const void *a, cons
     command->run((const char *)a + command->a, (const char *)b + command->b, (char *)c + command->c, args);
 }
 
+/* ---- special.c: kernels for one size ---- */
+
+enum {
+    TW_MOST_EXACT = 64, /* steps of such a kernel at most */
+    TW_MANY = 4         /* fewer problems do not repay what a kernel across a batch needs to be told */
+};
+
+struct tw_gemm_plan;
+
+/* The one that does all of C; false: there is none. */
+bool tw_special_whole(const tw_form *form, int isa, tw_command *command);
+/* Put kernels for just this k in place of the tiles' own where there are any. */
+void tw_special_tiles(const tw_form *form, int isa, int count, tw_tile *tiles);
+/* What runs a batch of this product in one call; `run` is NULL where nothing does. */
+typedef struct tw_many {
+    tw_command each;   /* one problem after the other */
+    tw_command across; /* so many at a time, a lane each */
+    int64_t lanes;
+} tw_many;
+
+tw_many tw_special_many(const tw_form *form, int isa);
+/* Run a batch so, strides in bytes, with arguments that hold the scalars; false: nothing was done. */
+bool tw_run_many(const struct tw_gemm_plan *plan, const tw_args *args, int64_t count, const void *a, int64_t stride_a,
+                 const void *b, int64_t stride_b, void *c, int64_t stride_c);
+/* The one with that function; NULL: none. */
+const tw_kernel *tw_special_running(tw_kernel_fn run);
+/* Changes when kernels are registered. */
+int tw_special_epoch(void);
+const struct tw_special *tw_special_at(int index);
+
+/* ---- selftest.c ---- */
+
+bool tw_special_is_right(const struct tw_special *special);
+
 /* ---- kernels.c ---- */
 
 static inline bool tw_mode_transposes_a(int mode)
@@ -242,12 +284,12 @@ typedef struct tw_key {
     int32_t variant; /* dtype, and what else the choice of kernels depends on: tw_variant */
 } tw_key;
 
-/* Loads and exclusive ors that wait for nothing; one branch. */
+/* Loads and exclusive ors that wait for nothing; one branch. `x` may be a plan's: see tw_cache_renew. */
 static inline bool tw_key_same(const tw_key *x, const tw_key *y)
 {
+    int32_t variant = __atomic_load_n(&x->variant, __ATOMIC_RELAXED);
     return ((x->m ^ y->m) | (x->n ^ y->n) | (x->k ^ y->k) | (x->lda ^ y->lda) | (x->ldb ^ y->ldb) | (x->ldc ^ y->ldc) |
-            (x->layout ^ y->layout) | (x->transa ^ y->transa) | (x->transb ^ y->transb) | (x->variant ^ y->variant)) ==
-           0;
+            (x->layout ^ y->layout) | (x->transa ^ y->transa) | (x->transb ^ y->transb) | (variant ^ y->variant)) == 0;
 }
 
 /* The last rows of C, on their own with A turned: commands from `first` on. */
@@ -274,6 +316,7 @@ struct tw_gemm_plan {
     tw_strip strip;
     tw_turn turn;
     int served_by;         /* ISA */
+    tw_many many;          /* a batch in one call */
     tw_command commands[]; /* at least one */
 };
 
@@ -330,11 +373,17 @@ void tw_plan_run_ready(const tw_gemm_plan *plan, const void *a, const void *b, v
 int tw_plan_run_once(const tw_key *key, const tw_scalar *alpha, const void *a, const void *b, const tw_scalar *beta,
                      void *c);
 
+/* A caller passed no plan. */
+int tw_refuse_plan(const char *function);
+
 /* ---- cache.c: plans by key ---- */
 
 /* The plan of that key, made if need be; lives as long as the process. *found = NULL: it is not kept, for C is
  * large, the cache full or memory short. A status. */
 int tw_cache_find(const tw_key *key, const tw_gemm_plan **found);
+/* Kernels were registered: make the plans that are kept once more. Who has one of those before may go on running it, but
+ * no call finds it any more. */
+void tw_cache_renew(void);
 
 /* ---- trace.c ---- */
 

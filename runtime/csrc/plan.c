@@ -58,6 +58,7 @@ static bool add_tiles(tw_gemm_plan *plan, const tw_form *form, const tw_tiles *t
 {
     tw_tile_list list;
     int count = tw_tile_c(tiles, plan->key.variant >> 16, form->m, form->n, form->k, &list);
+    tw_special_tiles(form, plan->served_by, count, list.tiles);
     if (count < 0 || plan->count + count > TW_PLAN_TILES) {
         return false;
     }
@@ -118,6 +119,7 @@ int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room)
     plan->turn = (tw_turn){0};
     plan->strip.rows = 0;
     plan->args = (tw_args){0};
+    plan->many = (tw_many){.lanes = 0};
     plan->served_by = isa;
     if (form->m == 0 || form->n == 0) {
         return TW_OK;
@@ -127,6 +129,15 @@ int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room)
     form->conj_b = form->conj_b && form->k > 0;
     tw_form *main = &plan->main;
     *main = *form;
+    if (!plan->walked) {
+        plan->many = tw_special_many(form, isa);
+        if (tw_special_whole(form, isa, &plan->commands[0])) {
+            plan->args = tw_args_of(form);
+            plan->count = 1;
+            make_ready(plan);
+            return TW_OK;
+        }
+    }
     tw_turn_choose(main, isa, false, &plan->turn);
     tw_operation op_a = {main->trans_a, main->conj_a}, op_b = {main->trans_b, main->conj_b};
     status = tw_select(isa, main->dtype, op_a, op_b, tw_steps_of(main->k, false), &plan->tiles, &main->mode,
@@ -307,9 +318,15 @@ void tw_gemm_plan_destroy(tw_gemm_plan *plan)
     free(plan);
 }
 
+int tw_refuse_plan(const char *function)
+{
+    return tw_fail(TW_ERROR_PLAN, "%s: the plan is NULL; tw_gemm_plan_create makes one, and says why where it cannot.",
+                   function);
+}
+
 int tw_gemm_execute(const tw_gemm_plan *plan, const void *a, const void *b, void *c)
 {
-    if (a != NULL && b != NULL && c != NULL) {
+    if (plan != NULL && a != NULL && b != NULL && c != NULL) {
         const void *x = plan->exchanged ? b : a, *y = plan->exchanged ? a : b;
         if (plan->run != NULL) {
             plan->run(x, y, c, plan->sets[0]);
@@ -326,6 +343,9 @@ int tw_gemm_execute(const tw_gemm_plan *plan, const void *a, const void *b, void
 int tw_gemm_plan_execute(const tw_gemm_plan *plan, const void *alpha, const void *a, const void *b, const void *beta,
                          void *c)
 {
+    if (plan == NULL) {
+        return tw_refuse_plan("tw_gemm_plan_execute");
+    }
     int dtype = plan->form.dtype;
     if (alpha != NULL && beta != NULL && a != NULL && b != NULL && c != NULL && plan->ready != 0) {
         tw_plain plain = tw_plain_at(dtype, alpha, beta);
@@ -341,6 +361,9 @@ int tw_gemm_plan_execute(const tw_gemm_plan *plan, const void *alpha, const void
 
 int tw_gemm_bound_run(const tw_gemm_bound *bound)
 {
+    if (bound == NULL) {
+        return tw_refuse_plan("tw_gemm_bound_run");
+    }
     if (bound->alpha == NULL && bound->beta == NULL) {
         return tw_gemm_execute(bound->plan, bound->a, bound->b, bound->c);
     }

@@ -17,17 +17,61 @@ int tw_verbosity(void)
 
 int tw_gemm_plan_isa(const tw_gemm_plan *plan)
 {
-    return plan->served_by;
+    return plan != NULL ? plan->served_by : -tw_refuse_plan("tw_gemm_plan_isa");
 }
 
 const char *tw_gemm_plan_path(const tw_gemm_plan *plan)
 {
-    return plan->count < 0 ? "walk" : plan->count == 0 ? "nothing to do" : plan->count == 1 ? "one kernel" : "tiles";
+    return plan == NULL       ? "no plan"
+           : plan->count < 0  ? "walk"
+           : plan->count == 0 ? "nothing to do"
+           : plan->count == 1 ? "one kernel"
+                              : "tiles";
+}
+
+/* A plan's key, also where the cache has made another in its place and hidden this one: see tw_cache_renew. */
+static tw_key key_of(const tw_gemm_plan *plan)
+{
+    tw_key key = plan->key;
+    key.variant = __atomic_load_n(&plan->key.variant, __ATOMIC_RELAXED);
+    if (key.variant < 0) {
+        key.variant = tw_variant(plan->form.dtype, plan->served_by, 0);
+    }
+    return key;
+}
+
+const char *tw_gemm_plan_many(const tw_gemm_plan *plan)
+{
+    if (plan == NULL) {
+        return NULL;
+    }
+    const tw_many *many = &plan->many;
+    const tw_kernel *kernel = tw_special_running(many->across.run ? many->across.run : many->each.run);
+    return kernel ? kernel->name : NULL;
+}
+
+void tw_gemm_plan_seen(const tw_gemm_plan *plan, int64_t seen[8])
+{
+    const tw_form *form = &plan->form;
+    int64_t element = tw_element_bytes(form->dtype);
+    bool as_it_is = plan->turn.operand == 0 && plan->strip.rows == 0 && plan->count >= 0 &&
+                    plan->exchanged == (plan->key.layout == TW_ROW_MAJOR);
+    const int64_t numbers[8] = {
+        form->m,       form->n, form->lda / element, form->ldb / element, form->ldc / element, form->trans_a,
+        form->trans_b, as_it_is};
+    memcpy(seen, numbers, sizeof numbers);
 }
 
 static void fill(const tw_gemm_plan *plan, const tw_tile *tile, tw_gemm_tile *to)
 {
-    tw_cost_line cost = tw_cost_near(tile->kernel, plan->form.k);
+    const tw_kernel *known = tile->kernel;
+    const tw_tiles *any;
+    if (known->family >= TW_EXACT && tile->m <= TW_LARGEST && tile->n <= TW_LARGEST &&
+        tw_tiles_find(known->isa, known->dtype, known->mode, tw_steps_of(plan->form.k, false), &any) == TW_OK &&
+        any != NULL && any->kernel[tile->m][tile->n] != NULL) {
+        known = any->kernel[tile->m][tile->n]; /* at most what the kernel for any k takes */
+    }
+    tw_cost_line cost = tw_cost_near(known, plan->form.k);
     *to = (tw_gemm_tile){tile->kernel->name,
                          tile->i,
                          tile->j,
@@ -42,6 +86,9 @@ static void fill(const tw_gemm_plan *plan, const tw_tile *tile, tw_gemm_tile *to
 
 int64_t tw_gemm_plan_tiles(const tw_gemm_plan *plan, int64_t most, tw_gemm_tile *tiles)
 {
+    if (plan == NULL) {
+        return -tw_refuse_plan("tw_gemm_plan_tiles");
+    }
     int64_t count = 0;
     if (plan->count < 0 || (plan->count > 0 && plan->walked)) {
         tw_walk walk = tw_walk_begin(plan->tiles, plan->main.m, plan->main.n);
@@ -52,19 +99,29 @@ int64_t tw_gemm_plan_tiles(const tw_gemm_plan *plan, int64_t most, tw_gemm_tile 
         }
         return count;
     }
+    if (plan->count > 0 && plan->tiles == NULL) { /* one kernel for just this product */
+        tw_tile tile = {tw_special_running(plan->commands[0].run), 0, 0, (int)plan->form.m, (int)plan->form.n};
+        if (most > 0) {
+            fill(plan, &tile, tiles);
+        }
+        return 1;
+    }
     if (plan->count > 0) { /* commands do not say what tile they are for: cut again, which gives the same */
         tw_tile_list *list = malloc(sizeof *list);
         if (list == NULL) {
             return -1;
         }
+        int tiler = key_of(plan).variant >> 16;
         const tw_form *form = &plan->main;
-        count = tw_tile_c(plan->tiles, plan->key.variant >> 16, form->m, form->n, form->k, list);
+        count = tw_tile_c(plan->tiles, tiler, form->m, form->n, form->k, list);
         for (int64_t i = 0; i < count && i < most; i++) {
+            const tw_kernel *special = tw_special_running(plan->commands[i].run);
+            list->tiles[i].kernel = special ? special : list->tiles[i].kernel;
             fill(plan, &list->tiles[i], &tiles[i]);
         }
         if (plan->strip.rows) {
             form = &plan->strip.form;
-            int more = tw_tile_c(plan->strip.tiles, plan->key.variant >> 16, form->m, form->n, form->k, list);
+            int more = tw_tile_c(plan->strip.tiles, tiler, form->m, form->n, form->k, list);
             for (int64_t i = 0; i < more; i++, count++) {
                 if (count < most) {
                     list->tiles[i].i += plan->main.m;
@@ -130,7 +187,7 @@ int64_t tw_trace_clock(void)
 
 static void tally(const tw_gemm_plan *plan, int64_t calls, int64_t nanoseconds)
 {
-    const tw_key *key = &plan->key;
+    const tw_key mine = key_of(plan), *key = &mine;
     for (int i = 0; i < SEEN; i++) {
         int unused = 0;
         if (atomic_compare_exchange_strong(&seen[i].state, &unused, 1)) {
@@ -165,7 +222,8 @@ void tw_trace(const tw_gemm_plan *plan, int64_t calls, int64_t nanoseconds)
     for (int64_t i = 0; i < total && i < SHOWN && length < sizeof kernels; i++) {
         length += (size_t)snprintf(kernels + length, sizeof kernels - length, " %s", tiles[i].kernel);
     }
-    describe(&plan->key, text, sizeof text);
+    tw_key key = key_of(plan);
+    describe(&key, text, sizeof text);
     fprintf(stderr, "tilewright: %lld x %s: %s, %lld tile%s%s%s\n", (long long)calls, text, tw_gemm_plan_path(plan),
             (long long)total, total == 1 ? "" : "s", kernels, total > SHOWN ? " ..." : "");
 }

@@ -14,8 +14,9 @@ enum {
     LEAST = 12,  /* of the others, so that turning is a small part */
     LONG = 24,   /* steps from which dot products gain more than their sums across cost */
     LONGER = 56, /* the same where the kernels that stand against them fill half a vector: three rows of d */
-    SHORT = 8,   /* steps up to which A^T is turned */
-    WIDE = 12    /* columns of C for each, so that it pays */
+    SHORT = 16,  /* steps up to which A^T is turned */
+    WIDE = 12,   /* columns of C for each, so that it pays */
+    LESS = 8     /* the same for A^T B^T */
 };
 
 static void turn_a(tw_form *form, tw_turn *turn, int64_t lines, int64_t length)
@@ -34,7 +35,8 @@ void tw_turn_choose(tw_form *form, int isa, bool ordered, tw_turn *turn)
     }
     /* z: an element fills what is turned at once, so such kernels lose nothing; those that turn C do. */
     bool loses = form->dtype != TW_Z || form->trans_b;
-    if (form->trans_a && loses && k >= 1 && k <= SHORT && m >= LEAST && n >= WIDE * k && m * k * bytes <= TW_PANEL) {
+    if (form->trans_a && loses && k >= 1 && k <= SHORT && m >= LEAST && n >= (form->trans_b ? LESS : WIDE) * k &&
+        m * k * bytes <= TW_PANEL) {
         turn_a(form, turn, m, k);
         return;
     }
