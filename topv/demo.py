@@ -92,7 +92,8 @@ def _load(folder: Path) -> tuple[Any, Any]:
     from transformers import AutoModelForImageTextToText, AutoProcessor
     from transformers.utils import logging as words
 
-    words.disable_progress_bar()
+    quiet: Any = words.disable_progress_bar
+    quiet()
     load: Any = AutoProcessor.from_pretrained
     processor = load(folder, local_files_only=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"

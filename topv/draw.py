@@ -31,7 +31,7 @@ def panels(images: Sequence[ImageReport], inputs: Mapping[str, Any], picture: An
     pixels = inputs.get("pixel_values")
     tiles = pixels.flatten(0, -4) if isinstance(pixels, Tensor) and pixels.ndim in (4, 5) else None
     total = sum(len(image.grids) for image in images)
-    out = []
+    out: list[tuple[Any, Grid, Tensor]] = []
     for image in images:
         kept = torch.zeros(image.tokens, dtype=torch.bool)
         kept[image.kept.cpu()] = True
