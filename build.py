@@ -262,7 +262,12 @@ def compile_all(chosen: list[Target], options: argparse.Namespace, digests: "Dig
                 progress=Progress(f"compile  {target.arch}"),
             )
             if target.native:  # where `import runtime` and the editable install look
-                for name in (library.LIBRARY, library.MODULE, *([] if made.without_fast else [library.FAST])):
+                for name in (
+                    library.LIBRARY,
+                    library.BLAS,
+                    library.MODULE,
+                    *([] if made.without_fast else [library.FAST]),
+                ):
                     library.link_to(ROOT / "runtime" / name, f"../build/{target.arch}/lib/{name}")
                 if made.without_fast:
                     (ROOT / "runtime" / library.FAST).unlink(missing_ok=True)
@@ -287,7 +292,7 @@ def command_all(options: argparse.Namespace) -> None:
     if not any(target.native and target.compiler for target in chosen):
         return
     tune(None, False)
-    run([sys.executable, str(ROOT / "benchmarks" / "quick.py")], "benchmarks/quick.py", env=checkout_first())
+    run([sys.executable, "-m", "tilewright.runtime.bench"], "tilewright bench", env=checkout_first())
     say("")
     say("next   python3 build.py test              all tests")
     say("       python3 build.py info              what was built, for which CPU")
@@ -386,6 +391,18 @@ def tune(seconds: "float | None", full: bool) -> None:
     say(f"tune     {len(result.times)} of {result.runnable} kernels, {state}{rest}: {result.path}")
     if result.wrong:
         raise BuildError("tune: " + " ".join(result.wrong.values()))
+
+
+def command_install(options: argparse.Namespace) -> None:
+    """Build what is not up to date, then copy libraries, headers, pkg-config and CMake files below a folder."""
+    from generator.install import install
+
+    if not options.prefix:
+        raise BuildError("install: give --prefix DIR; libraries go to DIR/lib, headers to DIR/include.")
+    for target in build(options, proofs=False):
+        if target.compiler is not None and (target.native or options.target):
+            for path in install(target.out, Path(options.prefix).absolute()):
+                say(f"install  {path}")
 
 
 def command_info(options: argparse.Namespace) -> None:
@@ -534,6 +551,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
         if name == "tune":
             sub.add_argument("--full", action="store_true", help="more and longer repetitions: minutes")
             sub.add_argument("--seconds", type=float, help="what not to exceed (default: 30, with --full 300)")
+        if name == "install":
+            sub.add_argument("--prefix", metavar="DIR", help="where to, for example /usr/local")
         if name == "clean":
             sub.add_argument("--all", action="store_true", help="delete .venv as well")
     bare = not argv or (argv[0].startswith("-") and argv[0] not in ("-h", "--help"))
@@ -555,6 +574,7 @@ COMMANDS: "dict[str, Callable[[argparse.Namespace], None]]" = {
     "bench": command_bench,
     "show": command_show,
     "tune": command_tune,
+    "install": command_install,
     "info": command_info,
     "clean": command_clean,
 }

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ARGS", "DTYPE_CODES", "FAMILY_CODES", "FLAGS", "ISA_CODES", "MODE_CODES", "offset"]
+__all__ = ["ARGS", "BATCH", "DTYPE_CODES", "FAMILY_CODES", "FLAGS", "ISA_CODES", "MODE_CODES", "offset"]
 
 ARGS: dict[str, tuple[str, int, str]] = {
     "k": ("int64_t", 8, "steps of the sum"),
@@ -27,6 +27,14 @@ ARGS: dict[str, tuple[str, int, str]] = {
 }
 """Type, size in bytes and meaning of each field, in order."""
 
+BATCH: dict[str, tuple[str, int, str]] = {
+    "count": ("int64_t", 8, "problems, at least 1"),
+    "stride_a": ("int64_t", 8, "bytes from one problem's A to the next"),
+    "stride_b": ("int64_t", 8, "the same for B"),
+    "stride_c": ("int64_t", 8, "the same for C"),
+}
+"""What kernels across a batch are told besides, behind ``tw_args``."""
+
 FLAGS = {
     "ALPHA": (1, "P = alpha P"),
     "BETA": (2, "P = P + beta C; without it C is not read"),
@@ -35,19 +43,19 @@ FLAGS = {
 ISA_CODES = {"scalar": 0, "neon": 1, "avx2": 2, "avx512": 3}
 DTYPE_CODES = {"s": 0, "d": 1, "c": 2, "z": 3}
 MODE_CODES = {"nn": 0, "nt": 1, "tn": 2, "tt": 3, "nc": 4, "cn": 5, "tc": 6}
-FAMILY_CODES = {"small": 0}
+FAMILY_CODES = {"small": 0, "exact": 2, "batch": 3}
 
 
 def offset(field: str) -> int:
-    """Bytes from the start of ``tw_args`` to a field.
+    """Bytes from the start of ``tw_args`` to a field of it, or of what follows it in a batch.
 
     Examples
     --------
-    >>> offset("k"), offset("alpha")
-    (0, 64)
+    >>> offset("k"), offset("alpha"), offset("count")
+    (0, 64, 128)
     """
     total = 0
-    for name, (_, size, _) in ARGS.items():
+    for name, (_, size, _) in {**ARGS, **BATCH}.items():
         if name == field:
             return total
         total += size

@@ -103,6 +103,16 @@ class Compiler:
         compiler._probe()
         return compiler
 
+    def run(self, *arguments: str) -> None:
+        """Run it once.
+
+        Raises
+        ------
+        CompileError
+            It refused, or did not end within two minutes.
+        """
+        _run([*self.command, *arguments], timeout=120)
+
     def _probe(self) -> None:
         """Reject a compiler that is too old, builds for another machine or has no C library headers."""
         oldest = OLDEST[self.kind]
@@ -306,8 +316,13 @@ def link(
     return True
 
 
-def _run(command: Sequence[str], cwd: Path | None = None) -> None:
-    ran = subprocess.run(command, cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+def _run(command: Sequence[str], cwd: Path | None = None, timeout: float | None = None) -> None:
+    try:
+        ran = subprocess.run(
+            command, cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=timeout
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise CompileError(f"{' '.join(command)}: {error}") from None
     if ran.returncode:
         words = (ran.stderr or ran.stdout).strip().splitlines()
         left_out = [f"... {len(words) - 30} more lines"] if len(words) > 30 else []

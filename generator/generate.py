@@ -84,9 +84,10 @@ def generate(arch: str, out: Path, isas: Sequence[str] = (), only: Sequence[str]
     return kernels
 
 
-def _order(kernel: Kernel) -> tuple[int, int, int, int, int, int, str]:
+def _order(kernel: Kernel) -> tuple[int, int, int, int, int, int, int, str]:
     tile = kernel.tile
     return (
+        abi.FAMILY_CODES[kernel.entry.family],
         abi.ISA_CODES[kernel.isa.name],
         abi.DTYPE_CODES[kernel.dtype.letter],
         abi.MODE_CODES[tile.mode.name],
@@ -101,13 +102,16 @@ def _write_manifest(arch: str, path: Path, kernels: Sequence[Kernel]) -> None:
     """What was compiled before stays known for kernels that did not change."""
     before: dict[str, dict[str, object]] = {}
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        before = {entry["name"]: entry for entry in json.loads(path.read_text())["kernels"]}
-    entries = []
+        found = json.loads(path.read_text())
+        before = {entry["name"]: entry for entry in [*found["kernels"], *found["specials"]]}
+    entries: list[dict[str, object]] = []
+    specials: list[dict[str, object]] = []
     for kernel in kernels:
         tile, program = kernel.tile, kernel.program
         old = before.get(str(kernel.name), {})
         same = old.get("spec_hash") == kernel.spec_hash
-        entries.append(
+        extra = {"k": tile.k, "lds": tile.lds} if tile.k else {}
+        (specials if tile.k else entries).append(
             {
                 "name": str(kernel.name),
                 "isa": kernel.isa.name,
@@ -128,9 +132,10 @@ def _write_manifest(arch: str, path: Path, kernels: Sequence[Kernel]) -> None:
                 "file": f"generated/{kernel.file.as_posix()}",
                 "compiled": bool(same and old.get("compiled")),
                 "code_bytes": old.get("code_bytes") if same else None,
+                **extra,
             }
         )
-    document = {"arch": arch, "generator": __version__, "kernels": entries}
+    document = {"arch": arch, "generator": __version__, "kernels": entries, "specials": specials}
     write_atomically(path, json.dumps(document, indent=1) + "\n")
 
 

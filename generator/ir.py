@@ -18,9 +18,12 @@ __all__ = ["Imm", "Instruction", "Mem", "Op", "Reg", "Target", "Vec", "written"]
 
 @dataclass(frozen=True, slots=True)
 class Reg:
-    """A register: `file` is "v" (vector), "x" (general) or "k" (mask); parameters are general registers with a name."""
+    """A register: `file` is "v" (vector), "x" (general) or "k" (mask); parameters are general registers with a name.
 
-    file: Literal["v", "x", "k"]
+    "#" is none: a number that stands where a general register could, which only ISAs that say so can use.
+    """
+
+    file: Literal["v", "x", "k", "#"]
     number: int
     name: str = ""
 

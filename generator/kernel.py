@@ -11,12 +11,12 @@ from .dtypes import Dtype
 from .isa.base import Isa, find
 from .names import KernelName
 from .registers import OutOfRegisters
-from .small import Program, Tile, dot_product, outer_product, quad_product
+from .small import Program, Tile, dot_product, lanes_product, outer_product, quad_product
 from .spec import SPEC_FOLDER, Entry, SpecError, read_spec
 
 __all__ = ["Kernel", "kernels_of", "spec_files"]
 
-_FORMS = {"outer": outer_product, "dot": dot_product, "quad": quad_product}
+_FORMS = {"outer": outer_product, "dot": dot_product, "quad": quad_product, "lanes": lanes_product}
 
 
 @dataclass
@@ -66,7 +66,12 @@ class Kernel:
     @cached_property
     def name(self) -> KernelName:
         """The kernel's name."""
-        features = ("prf",) if self.tile.prefetch else ()
+        named = {
+            "dot": self.tile.form == "dot" and self.isa.names_dots,
+            "prf": self.tile.prefetch,
+            "batch": self.tile.batch and self.tile.form != "lanes",
+            "lanes": self.tile.form == "lanes",
+        }
         return KernelName(
             "gemm",
             self.entry.letter,
@@ -75,8 +80,15 @@ class Kernel:
             self.tile.nr,
             self.tile.widths,
             self.isa.name,
-            features,
+            tuple(feature for feature, there in named.items() if there),
+            self.tile.k,
+            self.tile.lds,
         )
+
+    @property
+    def lanes(self) -> int:
+        """Problems that are computed together: a batch must have a multiple of them."""
+        return self.isa.problems(self.tile) if self.tile.form == "lanes" else 1
 
     @property
     def mask_span(self) -> int:

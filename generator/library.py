@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import ISAS, __version__
+from . import ISAS, __version__, blas
 from .compile import CompileError, Compiler, Digests, Unit, compile_units, host_arch, link
 from .files import temporary_beside, write_atomically
 from .outputs import kernel_units
@@ -27,7 +27,10 @@ ABI = 0
 """Number in the soname; another one where a program linked before would no longer run."""
 
 LIBRARY = f"libtilewright.so.{ABI}"
+CBLAS = "tilewright_cblas.h"
 MODULE = "_tilewright.abi3.so"
+BLAS = f"libtilewright_blas.so.{ABI}"
+"""The same products under BLAS's names, for programs to link or preload; it links `LIBRARY`."""
 FAST = "_fast.abi3.so"
 """The extension for cheap calls: optional, see `_fast_unit`."""
 
@@ -95,15 +98,25 @@ def make_library(
         without_fast = ""
     except CompileError as error:
         fast, fast_count, without_fast = [], 0, str(error)
+    include = out / "include"
+    write_atomically(include / CBLAS, blas.header())
+    entries, blas_count = compile_units(
+        compiler,
+        _blas_units(generated, runtime),
+        objects,
+        include=[csrc, runtime / "blas", include],
+        headers=[csrc / "tilewright.h", csrc / "siblings.h", include / CBLAS, *runtime.glob("blas/*.h")],
+        digests=digests,
+    )
     if tidy:
-        keep = {path.stem for path in (*compiled, *fast)}
+        keep = {path.stem for path in (*compiled, *fast, *entries)}
         for path in objects.iterdir():
             if path.is_file() and path.stem not in keep:
                 path.unlink()
 
     library, records = lib / LIBRARY, objects / "linked"
     # nodelete: threads of the pool sleep in it, so it stays when a program closes it.
-    common = [f"-Wl,-soname,{LIBRARY}", "-Wl,--no-undefined", "-Wl,-z,nodelete", "-lm", "-pthread"]
+    common = [f"-Wl,-soname,{LIBRARY}", "-Wl,--no-undefined", "-Wl,-z,nodelete", "-lm", "-ldl", "-pthread"]
     changed = link(compiler, compiled[:-1], library, records=records, flags=common)
     beside = ["-Wl,-rpath,$ORIGIN"]
     changed |= link(compiler, [compiled[-1], library], lib / MODULE, records=records, flags=beside)
@@ -111,11 +124,14 @@ def make_library(
         changed |= link(compiler, [*fast, library], lib / FAST, records=records, flags=beside)
     else:
         (lib / FAST).unlink(missing_ok=True)  # one made before is of other sources
+    named = [f"-Wl,-soname,{BLAS}", "-Wl,--no-undefined", "-Wl,-z,nodelete"]
+    changed |= link(compiler, [*entries, library], lib / BLAS, records=records, flags=[*named, *beside])
     link_to(lib / "libtilewright.so", LIBRARY)
+    link_to(lib / "libtilewright_blas.so", BLAS)
     for header in (generated / "tw_kernel.h", csrc / "tilewright.h"):
-        write_atomically(out / "include" / header.name, header.read_bytes())
-    count += fast_count
-    return Made(library, len(units) + len(fast), count, changed or count > 0, without_fast)
+        write_atomically(include / header.name, header.read_bytes())
+    count += fast_count + blas_count
+    return Made(library, len(units) + len(fast) + len(entries), count, changed or count > 0, without_fast)
 
 
 def link_to(path: Path, target: str) -> None:
@@ -135,6 +151,15 @@ def _common_units(generated: Path, csrc: Path) -> list[Unit]:
         Unit(f"runtime-{c.stem}", f"#include <{c.name}>\n", (c, *headers), flags) for c in sorted(csrc.glob("*.c"))
     )
     return [table, *written]
+
+
+def _blas_units(generated: Path, runtime: Path) -> list[Unit]:
+    """The BLAS library: its generated entries, as text, and what they share."""
+    written = sorted((runtime / "blas").glob("*.c"))
+    return [
+        Unit("blas-entries", blas.entries_source(), ()),
+        *(Unit(f"blas-{c.stem}", f"#include <{c.name}>\n", (c,)) for c in written),
+    ]
 
 
 def _module_unit(arch: str, out: Path, runtime: Path) -> Unit:

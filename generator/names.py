@@ -3,6 +3,8 @@
     gemm_s_nn_16x4__neon            op, type, mode, rows x columns of C, ISA
     gemm_s_nn_20x12_zxm__avx512     ... with vector columns: 512 (z), 256 (y), 128 (x) bits, the last masked (m)
     gemm_d_nt_8x4__neon_prf         ... with features of this variant
+    gemm_s_nn_8x6k6_ym__avx512      exact size: 6 k steps, no others
+    gemm_s_nn_8x6k6_ym_ld6_6_6__avx512_batch    ... and leading dimensions (0: any); across a batch
 
 The same word is the C symbol (with "tw_" before it), the file's stem, the key in the manifest, what a trace prints and
 what a benchmark reports.
@@ -17,11 +19,16 @@ from .dtypes import DTYPES, MODES
 
 __all__ = ["FEATURES", "KernelName", "KernelNameError", "parse"]
 
-FEATURES = {"prf": "prefetches C before the k loop"}
+FEATURES = {
+    "dot": "by dot products, where an outer product of that size may stand beside it",
+    "prf": "prefetches C before the k loop",
+    "batch": "a whole batch of problems in one call",
+    "lanes": "the same, a problem a lane",
+}
 
 _PATTERN = re.compile(
     r"(?P<op>gemm)_(?P<dtype>[a-z])_(?P<mode>[a-z]{2})_(?P<mr>[1-9]\d*)x(?P<nr>[1-9]\d*)"
-    r"(?:_(?P<widths>[zyx]+m?))?__(?P<isa>[a-z]+\d*)(?P<features>(?:_[a-z]+\d*)*)"
+    r"(?:k(?P<k>[1-9]\d*))?(?:_(?P<widths>[zyx]+m?))?(?:_ld(?P<lds>\d+_\d+_\d+))?__(?P<isa>[a-z]+\d*)(?P<features>(?:_[a-z]+\d*)*)"
 )
 
 
@@ -49,11 +56,15 @@ class KernelName:
     widths: str
     isa: str
     features: tuple[str, ...] = ()
+    k: int = 0
+    lds: tuple[int, int, int] = (0, 0, 0)
 
     def __str__(self) -> str:
         widths = f"_{self.widths}" if self.widths else ""
         features = "".join(f"_{feature}" for feature in self.features)
-        return f"{self.op}_{self.dtype}_{self.mode}_{self.mr}x{self.nr}{widths}__{self.isa}{features}"
+        k = f"k{self.k}" if self.k else ""
+        lds = "_ld{}_{}_{}".format(*self.lds) if any(self.lds) else ""
+        return f"{self.op}_{self.dtype}_{self.mode}_{self.mr}x{self.nr}{k}{widths}{lds}__{self.isa}{features}"
 
     @property
     def symbol(self) -> str:
@@ -96,4 +107,11 @@ def parse(name: str) -> KernelName:
         match["widths"] or "",
         match["isa"],
         features,
+        int(match["k"] or 0),
+        _three(match["lds"]),
     )
+
+
+def _three(text: str | None) -> tuple[int, int, int]:
+    first, second, third = map(int, (text or "0_0_0").split("_"))
+    return first, second, third

@@ -16,7 +16,9 @@ KERNELS_PER_UNIT = 24
 
 _PACKAGE = Path(__file__).resolve().parent
 _RECORD = "generated.json"
-_AFTERWARDS = ("compile.py", "files.py", "library.py", "outputs.py")  # act on what was generated, have no part in it
+_AFTERWARDS = ("blas.py", "compile.py", "files.py", "install.py", "library.py", "outputs.py", "special.py")
+"""These act on what was generated and have no part in it; as the templates in the folders that follow."""
+_AFTERWARDS_TEMPLATES = ("blas", "install")
 
 _ADDED = ("compiled", "code_bytes")
 _NEEDED = {"name", "isa", *_ADDED}
@@ -24,9 +26,10 @@ _NEEDED = {"name", "isa", *_ADDED}
 
 def inputs_digest(digests: Digests, options: Sequence[str] = ()) -> str:
     """Return the digest of all that decides what is generated: generator, specs, templates and the options given."""
-    templates = _PACKAGE.parent / "templates"
+    folder = _PACKAGE.parent / "templates"
+    templates = [path for path in folder.rglob("*.j2") if path.parent.name not in _AFTERWARDS_TEMPLATES]
     code = [path for path in _PACKAGE.rglob("*.py") if path.name not in _AFTERWARDS]
-    files = [*code, *_PACKAGE.rglob("*.yaml"), *_PACKAGE.glob("costs/*.txt"), *templates.rglob("*.j2")]
+    files = [*code, *_PACKAGE.rglob("*.yaml"), *_PACKAGE.glob("costs/*.txt"), *templates]
     return hashlib.sha256(f"{digests.of_files(files)} {list(options)}".encode()).hexdigest()
 
 
@@ -58,18 +61,18 @@ def read_manifest(out: Path) -> dict[str, Any]:
     """Return the manifest; one without kernels where there is none yet, or it is damaged."""
     try:
         found: dict[str, Any] = json.loads((out / "manifest.json").read_text())
-        if all(kernel.keys() >= _NEEDED for kernel in found["kernels"]):
+        if all(kernel.keys() >= _NEEDED for kernel in [*found["kernels"], *found["specials"]]):
             return found
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
-    return {"arch": out.name, "kernels": []}
+    return {"arch": out.name, "kernels": [], "specials": []}
 
 
 def complete_manifest(out: Path, *, compiled: bool) -> None:
     """Write into the manifest which kernels are in the compiled library, and how many bytes of code each is."""
     sizes = symbol_sizes(out / "lib" / "libtilewright.so") if compiled else {}
     manifest = read_manifest(out)
-    for kernel in manifest["kernels"]:
+    for kernel in [*manifest["kernels"], *manifest["specials"]]:
         kernel["code_bytes"] = sizes.get(f"tw_{kernel['name']}")
         kernel["compiled"] = kernel["code_bytes"] is not None
     write_atomically(out / "manifest.json", json.dumps(manifest, indent=1) + "\n")
@@ -98,7 +101,7 @@ def kernel_units(generated: Path, flags: dict[str, tuple[str, ...]]) -> list[Uni
 def _manifest_digest(out: Path) -> str:
     """Digest of what the generator wrote into the manifest: not of what `complete_manifest` adds."""
     manifest = read_manifest(out)
-    for kernel in manifest["kernels"]:
+    for kernel in [*manifest["kernels"], *manifest["specials"]]:
         for name in _ADDED:
             del kernel[name]
     return hashlib.sha256(json.dumps(manifest).encode()).hexdigest()

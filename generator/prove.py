@@ -60,7 +60,7 @@ def prove(kernel: Kernel) -> int:
     for case in _cases(kernel):
         most = max(most, _run(kernel, case))
         count += 1
-    if most < 3:
+    if most < 3 and not kernel.tile.k:
         raise ProofError(f"{kernel.name}: the loop ran {most} times at most: its back edge is not proved")
     return count
 
@@ -112,6 +112,9 @@ def _cases(kernel: Kernel) -> Iterator[Case]:
     longest = (kernel.program.turns_outside + 4) * turn - 1
     sizes = range(size - kernel.mask_span + 1, size + 1) if kernel.mask_span else [size]
     pairs = [False, True] if kernel.isa.paired and kernel.dtype.complex else [False]
+    if tile.k:
+        yield from _exact_cases(kernel, sizes, pairs)
+        return
     for k in range(longest + 1):
         yield Case(k, 0, size, False)
     for conjugated in pairs:
@@ -121,6 +124,31 @@ def _cases(kernel: Kernel) -> Iterator[Case]:
     for live in sizes:
         for flags in (0, FLAGS["BETA"][0]):
             yield Case(turn + 1, flags, live, False)
+
+
+def _exact_cases(kernel: Kernel, sizes: Sequence[int], pairs: Sequence[bool]) -> Iterator[Case]:
+    """The one k there is, and none at all, which a kernel across a batch is not asked for."""
+    tile = kernel.tile
+    sizes = [live for live in sizes if all(ld in (0, max(ld, rows)) for ld, rows in _lines(kernel, live, tile.k))]
+    for conjugated in pairs:
+        for flags in range(8 if kernel.dtype.complex else 4):
+            for k in (tile.k,) if tile.batch else (tile.k, 0):
+                yield Case(k, flags, sizes[-1], conjugated)
+    for live in sizes:
+        for flags in (0, FLAGS["BETA"][0]):
+            yield Case(tile.k, flags, live, False)
+
+
+def _lines(kernel: Kernel, live: int, k: int) -> list[tuple[int, int]]:
+    """The leading dimension of each matrix that the kernel knows, or 0, and the length of its columns as stored."""
+    tile = kernel.tile
+    m, n = (tile.mr, live) if tile.transposed else (live, tile.nr)
+    rows = (k if tile.mode.a_transposed else m, n if tile.mode.b_transposed else k, m)
+    return list(zip(tile.lds, rows, strict=True))
+
+
+_PROBLEMS = 3
+"""In a batch that is run: the first, one between, the last; of each where several are computed together."""
 
 
 def _run(kernel: Kernel, case: Case) -> int:
@@ -134,32 +162,46 @@ def _run(kernel: Kernel, case: Case) -> int:
         "c": (m, n),
     }
     # Each matrix has a stride of its own, so that one used for another is noticed.
-    strides = {name: (shapes[name][0] + gap) * dtype.bytes for name, gap in (("a", 3), ("b", 11), ("c", 29))}
-    matrices = {name: numbers.integers(-9, 10, (*shape, dtype.reals)) for name, shape in shapes.items()}
-    places = {name: _places(name, shape, strides[name], dtype) for name, shape in shapes.items()}
+    strides = {
+        name: (ld or shapes[name][0] + gap) * dtype.bytes
+        for name, ld, gap in zip(("a", "b", "c"), tile.lds, (3, 11, 29), strict=True)
+    }
+    count = _PROBLEMS * kernel.lanes if tile.batch else 1
+    steps = {name: shapes[name][1] * strides[name] + gap * dtype.bytes for name, gap in (("a", 5), ("b", 2), ("c", 7))}
+    problems = []
     memory: dict[int, int] = {}
-    for name in ("a", "b", "c") if case.flags & FLAGS["BETA"][0] else ("a", "b"):
-        memory.update(zip(places[name], matrices[name].ravel().tolist(), strict=True))
+    for number in range(count):
+        matrices = {name: numbers.integers(-9, 10, (*shape, dtype.reals)) for name, shape in shapes.items()}
+        places = {
+            name: _places(name, shape, strides[name], dtype, number * steps[name]) for name, shape in shapes.items()
+        }
+        for name in ("a", "b", "c") if case.flags & FLAGS["BETA"][0] else ("a", "b"):
+            memory.update(zip(places[name], matrices[name].ravel().tolist(), strict=True))
+        problems.append((matrices, places["c"]))
     _set_arguments(kernel, case, strides, memory)
-    machine = Machine(kernel.isa.lanes, dtype.real_bytes, memory, set(places["c"]))
+    batch = {"count": count, **{f"stride_{name}": step for name, step in steps.items()}} if tile.batch else {}
+    memory.update({_PLACES["args"] + offset(name): value for name, value in batch.items()})
+    writable = {place for _, places in problems for place in places}
+    machine = Machine(kernel.isa.lanes, dtype.real_bytes, memory, writable)
     for register in (kernel.isa.a, kernel.isa.b, kernel.isa.c, kernel.isa.args):
         machine.general[register] = _PLACES[register.name]
     try:
         machine.run(kernel.program.code)
     except Fault as fault:
         raise ProofError(f"{kernel.name}: {case}: {fault}") from fault
-    for number, (place, value) in enumerate(zip(places["c"], _expected(kernel, case, matrices), strict=True)):
-        found = memory.get(place)
-        if found != value:
-            i, j = divmod(number // dtype.reals, n)
-            part = ("", " (imaginary part)")[number % dtype.reals]
-            raise ProofError(f"{kernel.name}: {case}: C[{i},{j}]{part} is {found}, should be {value}")
+    for matrices, where in problems:
+        for number, (place, value) in enumerate(zip(where, _expected(kernel, case, matrices), strict=True)):
+            found = memory.get(place)
+            if found != value:
+                i, j = divmod(number // dtype.reals, n)
+                part = ("", " (imaginary part)")[number % dtype.reals]
+                raise ProofError(f"{kernel.name}: {case}: C[{i},{j}]{part} is {found}, should be {value}")
     return machine.passed.get("loop", 0)
 
 
-def _places(name: str, shape: tuple[int, int], stride: int, dtype: Dtype) -> list[int]:
+def _places(name: str, shape: tuple[int, int], stride: int, dtype: Dtype, further: int) -> list[int]:
     """Addresses of a matrix's reals, in the order of a C array (row, column, part)."""
-    base = _PLACES[name]
+    base = _PLACES[name] + further
     return [
         base + j * stride + i * dtype.bytes + part * dtype.real_bytes
         for i in range(shape[0])

@@ -13,7 +13,7 @@ from .dtypes import DTYPES, MODES
 from .isa.base import find, isa_names
 from .small.tile import Tile
 
-__all__ = ["SPEC_FOLDER", "Entry", "SpecError", "read_spec"]
+__all__ = ["SPEC_FOLDER", "Entry", "Located", "Reader", "SpecError", "read_spec"]
 
 LARGEST = 256
 """Rows or columns of a tile: beyond any register file; a slip of the pen must not ask for millions of kernels."""
@@ -46,7 +46,7 @@ class Entry:
     where: str
 
 
-class _Located(dict[Any, Any]):
+class Located(dict[Any, Any]):
     """A mapping that knows the line of each key."""
 
     lines: dict[Any, int]
@@ -61,10 +61,17 @@ def read_spec(path: Path) -> list[Entry]:
     SpecError
         For anything that is not as it should be: "specs/neon.yaml:14: ...".
     """
-    return list(_Reader(path).entries())
+    reader = Reader(path)
+    if reader.root.get("family") == "exact":
+        from .exact import exact_entries  # which reads the specs of the small family with this module
+
+        return list(exact_entries(reader))
+    return list(reader.entries())
 
 
-class _Reader:
+class Reader:
+    """A spec file with the line of every value, and what reads it."""
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self.label = f"{path.parent.name}/{path.name}"
@@ -77,54 +84,58 @@ class _Reader:
             raise SpecError(f"{self.label}:1: not YAML: {error}") from error
         except RecursionError as error:
             raise SpecError(f"{self.label}:1: an alias stands for something it is itself part of") from error
-        if not isinstance(self.root, _Located):
+        if not isinstance(self.root, Located):
             raise SpecError(f"{self.label}:1: a spec is a mapping with schema, isa, family and tiles")
 
-    def entries(self) -> Iterator[Entry]:
+    @property
+    def isa_names(self) -> list[str]:
+        """Every instruction set there is."""
+        return isa_names()
+
+    def entries(self, only: str = "") -> Iterator[Entry]:
+        """What a spec of the small family asks for, for one type or all."""
         root = self.root
-        self._keys(
-            root, {"schema", "isa", "family", "defaults", "tiles"}, required={"schema", "isa", "family", "tiles"}
-        )
+        self.keys(root, {"schema", "isa", "family", "defaults", "tiles"}, required={"schema", "isa", "family", "tiles"})
         if root["schema"] != 1:
-            self._fail(root, "schema", f"schema {root['schema']!r} is unknown; this generator reads 1")
+            self.fail(root, "schema", f"schema {root['schema']!r} is unknown; this generator reads 1")
         if root["family"] != "small":
-            self._fail(root, "family", f"family {root['family']!r} is unknown; there is small")
+            self.fail(root, "family", f"family {root['family']!r} is unknown; there is small")
         if root["isa"] not in isa_names():
-            self._fail(root, "isa", f"isa {root['isa']!r} is unknown; there are {', '.join(isa_names())}")
+            self.fail(root, "isa", f"isa {root['isa']!r} is unknown; there are {', '.join(isa_names())}")
         defaults = self._mapping(root, "defaults") if "defaults" in root else _located({}, root.line)
         options = self._options(defaults)
         tiles = self._mapping(root, "tiles")
         for letter, rows in tiles.items():
             if letter not in DTYPES:
-                self._fail(tiles, letter, f"type {letter!r} is none of {', '.join(DTYPES)}")
+                self.fail(tiles, letter, f"type {letter!r} is none of {', '.join(DTYPES)}")
             if not isinstance(rows, list):
-                self._fail(tiles, letter, f"{letter} needs a list of {{modes, tiles}}")
-            for row in rows:
-                if not isinstance(row, _Located):
-                    self._fail(tiles, letter, f"{row!r} is no mapping with modes and tiles")
+                self.fail(tiles, letter, f"{letter} needs a list of {{modes, tiles}}")
+            for row in rows if only in ("", letter) else ():
+                if not isinstance(row, Located):
+                    self.fail(tiles, letter, f"{row!r} is no mapping with modes and tiles")
                 yield from self._row(row, letter, options)
 
-    def _row(self, row: _Located, letter: str, defaults: dict[str, Any]) -> Iterator[Entry]:
-        self._keys(row, {"modes", "tiles", "rows", "columns", *_OPTIONS}, required={"modes"})
+    def _row(self, row: Located, letter: str, defaults: dict[str, Any]) -> Iterator[Entry]:
+        self.keys(row, {"modes", "tiles", "rows", "columns", *_OPTIONS}, required={"modes"})
         options = {**defaults, **self._options(row)}
         given = [key for key in ("tiles", "rows", "columns") if key in row]
         if len(given) != 1:
-            self._fail(
+            self.fail(
                 row, "modes", "give one of tiles, rows (exact rows of C) and columns (vector columns), not more or less"
             )
         if not isinstance(row["modes"], list):
-            self._fail(row, "modes", f"modes must be a list, not {row['modes']!r}")
+            self.fail(row, "modes", f"modes must be a list, not {row['modes']!r}")
         for mode in row["modes"]:
             if not isinstance(mode, str) or mode not in MODES:
-                self._fail(row, "modes", f"mode {mode!r} is none of {', '.join(MODES)}")
+                self.fail(row, "modes", f"mode {mode!r} is none of {', '.join(MODES)}")
             if mode in ("nc", "cn", "tc") and not DTYPES[letter].complex:
-                self._fail(row, "modes", f"mode {mode} conjugates, type {letter} is real")
+                self.fail(row, "modes", f"mode {mode} conjugates, type {letter} is real")
         table = self._mapping(row, given[0])
         for first, limit in table.items():
             sizes = limit if isinstance(limit, list) else list(range(1, limit + 1)) if _is_size(limit) else []
             if not sizes or not all(_is_size(size) for size in sizes):
                 wanted = f"neither a largest size nor a list of sizes, 1 to {LARGEST}"
-                self._fail(table, first, f"{first}: {limit!r} is {wanted}")
+                self.fail(table, first, f"{first}: {limit!r} is {wanted}")
             where = f"{self.label}:{table.lines[first]}"
             for mode in row["modes"]:
                 for size in sizes:
@@ -137,28 +148,28 @@ class _Reader:
                     )
 
     def _tile(
-        self, table: _Located, mode: str, letter: str, kind: str, first: Any, size: int, options: dict[str, Any]
+        self, table: Located, mode: str, letter: str, kind: str, first: Any, size: int, options: dict[str, Any]
     ) -> Tile:
         transposed = bool(options.get("transposed"))
         isa = find(self.root["isa"], letter)
         if options.get("form", "outer") not in isa.forms:
-            self._fail(
+            self.fail(
                 table, first, f"{isa.name} builds {letter} by {', '.join(sorted(isa.forms))}, not {options['form']}"
             )
         if kind == "columns":
             if not isa.has_columns(first):
-                self._fail(table, first, f"{self.root['isa']} has no vector columns called {first!r}")
+                self.fail(table, first, f"{self.root['isa']} has no vector columns called {first!r}")
             tile = Tile(MODES[mode], *((size, 0) if transposed else (0, size)), widths=first, **options)
         else:
             if not _is_size(first):
-                self._fail(table, first, f"{first!r} is no size, 1 to {LARGEST}")
+                self.fail(table, first, f"{first!r} is no size, 1 to {LARGEST}")
             rows, columns = (size, first) if transposed and kind == "tiles" else (first, size)
             tile = Tile(MODES[mode], rows, columns, **options)
         reason = isa.refusal(tile)
         if reason:
-            self._fail(table, first, f"{isa.name} cannot build {mode} {first}: {reason}")
+            self.fail(table, first, f"{isa.name} cannot build {mode} {first}: {reason}")
         if tile.form == "quad" and not tile.narrow:
-            self._fail(
+            self.fail(
                 table,
                 first,
                 f"quad is for two vector elements or one scalar, the other side contiguous along k; {mode} "
@@ -166,7 +177,7 @@ class _Reader:
             )
         return tile
 
-    def _options(self, mapping: _Located) -> dict[str, Any]:
+    def _options(self, mapping: Located) -> dict[str, Any]:
         found = {}
         for key, kind in _OPTIONS.items():
             if key not in mapping:
@@ -174,33 +185,35 @@ class _Reader:
             value = mapping[key]
             if isinstance(kind, tuple):
                 if value not in kind:
-                    self._fail(mapping, key, f"{key} {value!r} is none of {', '.join(kind)}")
+                    self.fail(mapping, key, f"{key} {value!r} is none of {', '.join(kind)}")
             elif type(value) is not kind:
-                self._fail(mapping, key, f"{key} must be {kind.__name__}, not {value!r}")
+                self.fail(mapping, key, f"{key} must be {kind.__name__}, not {value!r}")
             if key == "unroll" and (value < 1 or value & (value - 1)):
-                self._fail(mapping, key, f"unroll {value} is no power of two")
+                self.fail(mapping, key, f"unroll {value} is no power of two")
             if key == "sets" and value not in (1, 2):
-                self._fail(mapping, key, f"sets {value} is neither 1 nor 2")
+                self.fail(mapping, key, f"sets {value} is neither 1 nor 2")
             found[key] = value
         return found
 
-    def _keys(self, mapping: _Located, allowed: set[str], required: set[str]) -> None:
+    def keys(self, mapping: Located, allowed: set[str], required: set[str]) -> None:
+        """Refuse keys that are unknown, and what lacks one."""
         for key in mapping:
             if key not in allowed:
-                self._fail(mapping, key, f"unknown key {key!r}; known are {', '.join(sorted(allowed))}")
+                self.fail(mapping, key, f"unknown key {key!r}; known are {', '.join(sorted(allowed))}")
         for key in sorted(required - set(mapping)):
             raise SpecError(f"{self.label}:{mapping.line}: {key} is missing")
 
-    def _mapping(self, mapping: _Located, key: str) -> _Located:
+    def _mapping(self, mapping: Located, key: str) -> Located:
         value = mapping[key]
-        if not isinstance(value, _Located):
+        if not isinstance(value, Located):
             raise self._error(mapping, key, f"{key} must be a mapping, not {value!r}")
         return value
 
-    def _fail(self, mapping: _Located, key: Any, message: str) -> None:
+    def fail(self, mapping: Located, key: Any, message: str) -> None:
+        """Refuse a value, naming its line."""
         raise self._error(mapping, key, message)
 
-    def _error(self, mapping: _Located, key: Any, message: str) -> SpecError:
+    def _error(self, mapping: Located, key: Any, message: str) -> SpecError:
         return SpecError(f"{self.label}:{mapping.lines.get(key, mapping.line)}: {message}")
 
     def _value(self, node: Any) -> Any:
@@ -225,7 +238,7 @@ def _is_size(value: object) -> bool:
     return type(value) is int and 1 <= value <= LARGEST
 
 
-def _located(values: dict[str, Any], line: int) -> _Located:
-    result = _Located(values)
+def _located(values: dict[str, Any], line: int) -> Located:
+    result = Located(values)
     result.lines, result.line = {}, line
     return result

@@ -31,11 +31,13 @@ from .errors import (
     OverlapError,
     ScalarError,
     ShapeError,
+    SpecializeWarning,
     TilewrightError,
     TuningError,
 )
 from .explain import Explanation, explain
 from .plan import Plan, gemm_plan
+from .special import Specialized, SpecializedProduct, specialize
 from .threads import get_num_threads, register_controller, set_num_threads
 from .tuning import Tuning, tune, tuning_status
 
@@ -56,6 +58,9 @@ __all__ = [
     "ScalarError",
     "SelfTest",
     "ShapeError",
+    "SpecializeWarning",
+    "Specialized",
+    "SpecializedProduct",
     "TilewrightError",
     "Tuning",
     "TuningError",
@@ -67,6 +72,7 @@ __all__ = [
     "info",
     "selftest",
     "set_num_threads",
+    "specialize",
     "tune",
     "tuning_status",
 ]

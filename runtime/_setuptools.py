@@ -53,7 +53,7 @@ class BuildExtension(build_ext):
 
     def _files(self) -> list[tuple[Path, str]]:
         lib = OUT / "lib"
-        libraries = [*sorted(lib.glob("libtilewright.so.*")), *sorted(lib.glob("*.abi3.so"))]
+        libraries = [*sorted(lib.glob("libtilewright*.so.*")), *sorted(lib.glob("*.abi3.so"))]
         return [
             *((path, "") for path in libraries),
             *((path, "include") for path in sorted((OUT / "include").glob("*.h"))),

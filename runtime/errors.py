@@ -15,6 +15,7 @@ __all__ = [
     "OverlapError",
     "ScalarError",
     "ShapeError",
+    "SpecializeWarning",
     "TilewrightError",
     "TuningError",
 ]
@@ -54,6 +55,10 @@ class IsaError(TilewrightError, RuntimeError):
 
 class TuningError(TilewrightError, RuntimeError):
     """Times of kernels that cannot be taken or kept."""
+
+
+class SpecializeWarning(RuntimeWarning):
+    """Kernels for one size that could not be made or kept; products are right without them."""
 
 
 def shown(value: object, how: Callable[[object], str] = repr) -> str:

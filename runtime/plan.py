@@ -137,6 +137,11 @@ class Plan:
         run.__dict__["keeps"] = keep
         return run
 
+    @property
+    def lds(self) -> tuple[int, int, int]:
+        """Leading dimensions of a, b and out, in elements."""
+        return self._a.ld, self._b.ld, self._c.ld
+
     def __repr__(self) -> str:
         operations = "".join((self.trans_a, self.trans_b))
         return f"<gemm plan {self.m} x {self.n} x {self.k}, {self.dtype.name}, {operations}>"

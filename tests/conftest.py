@@ -1,7 +1,9 @@
 """Options, markers and fixtures of all tests.
 
-Markers: ``slow`` (minutes in all; CI runs them), ``emulation`` (needs downloaded arm64 packages; CI runs them),
-``topv`` (needs torch and transformers), ``isa(name)`` (skipped where the CPU lacks it). ``TILEWRIGHT_CI=1`` turns every skip for a missing tool into a failure.
+Markers: ``slow`` (minutes in all), ``emulation`` (needs downloaded arm64 packages), ``conformance`` (test suites of
+others, some downloaded), ``sanitizers`` (instrumented builds, valgrind), all of which CI runs; ``topv`` (needs torch
+and transformers); ``isa(name)`` (skipped where the CPU lacks it). ``TILEWRIGHT_CI=1`` turns every skip for a missing tool
+into a failure.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from .conformance.summary import ConformanceSummary
 from .kernels.summary import KernelSummary
 from .support import ROOT
 
@@ -36,9 +39,12 @@ def pytest_configure(config: pytest.Config) -> None:
     """Markers, and the table of kernels listed, run and skipped at the end."""
     config.addinivalue_line("markers", "slow: takes tens of seconds; deselect with -m 'not slow'")
     config.addinivalue_line("markers", "emulation: runs an aarch64 Python under qemu, from packages it downloads")
+    config.addinivalue_line("markers", "conformance: runs test suites of others on the BLAS library")
+    config.addinivalue_line("markers", "sanitizers: runs the C code under ASan, UBSan or valgrind")
     config.addinivalue_line("markers", "topv: pruning of visual tokens; needs torch and transformers")
     config.addinivalue_line("markers", "isa(name): needs a CPU with this ISA")
     config.pluginmanager.register(KernelSummary(config), "tilewright-kernels")
+    config.pluginmanager.register(ConformanceSummary(), "tilewright-conformance")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

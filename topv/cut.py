@@ -98,14 +98,15 @@ def gather(tensor: Tensor, index: Tensor) -> Tensor:
     return torch.take_along_dim(tensor, index, dim=-2)
 
 
-def cut_mask(mask: Any, cut: Cut) -> Any:
+def cut_mask(mask: Any, cut: Cut, keys: int) -> Any:
     """Cut the mask that a model made for a prompt: rows and columns of (rows, 1, length, keys), or columns of 2-D.
 
     None, which lets kernels be causal by themselves, stays None as long as there are no fillers. A filler attends to
-    itself, since a row without any key is NaN. A static cache has room for more keys than the prompt has; as before.
+    itself, since a row without any key is NaN. The cut layer's attention will be given `keys` keys: as many as there
+    are slots, or more from a static cache, which has room.
     """
     if mask is None:
-        return None if cut.valid is None else _causal(cut)
+        return None if cut.valid is None else _with_room(_causal(cut), keys)
     if not isinstance(mask, Tensor):
         raise ModelError(f"attention masks of type {type(mask).__name__} cannot be cut; use sdpa, eager or flash.")
     index = cut.index.to(mask.device)
@@ -114,14 +115,11 @@ def cut_mask(mask: Any, cut: Cut) -> Any:
         return taken if cut.valid is None else taken * cut.valid.to(mask)
     rows, slots = index.shape
     mask = mask.expand(rows, *mask.shape[1:])
-    keys, room = mask.shape[-1], mask.shape[-1] - mask.shape[-2]
     mask = torch.take_along_dim(mask, index.view(rows, 1, slots, 1), dim=2)
     taken = torch.take_along_dim(mask, index.view(rows, 1, 1, slots), dim=3)
     if cut.valid is not None:
         taken = _hide(taken, cut.valid)
-    if room > 0:  # a static cache: the slots behind are empty
-        taken = torch.nn.functional.pad(taken, (0, keys - slots), value=_blocked(taken))
-    return taken
+    return _with_room(taken, keys)
 
 
 def slots_mask(config: Any, hidden: Tensor, cache: Any, layer: int, kept: Kept, padding: Tensor | None) -> Any:
@@ -153,6 +151,11 @@ def _causal(cut: Cut) -> Tensor:
     slots = cut.index.shape[1]
     lower = torch.ones(slots, slots, dtype=torch.bool, device=cut.index.device).tril()
     return _hide(lower.expand(len(cut.index), 1, slots, slots), cut.valid)
+
+
+def _with_room(mask: Tensor, keys: int) -> Tensor:
+    room = keys - mask.shape[-1]
+    return mask if room <= 0 else torch.nn.functional.pad(mask, (0, room), value=_blocked(mask))
 
 
 def _hide(mask: Tensor, valid: Tensor) -> Tensor:

@@ -264,10 +264,28 @@ class Pruning:
                     f"this model's images attend both ways, and the cache holds {past} positions already; pruning "
                     "takes an image in the first turn only: start a new cache with the whole conversation."
                 )
-        call.padding = _padding(kwargs.get("attention_mask"), past + call.length)
+        call.padding = self._padding(kwargs.get("attention_mask"), past + call.length)
         if call.pictures or (cache is not None and cache in self._states):
             self._check_windows(past + call.length)
         self._call = call
+
+    def _padding(self, mask: Any, total: int) -> Tensor | None:
+        """Return which positions are tokens, from a mask in any of the forms that a model takes; None: all."""
+        if isinstance(mask, dict):  # by kind of layer: one that counts positions, as layers before the cut do
+            kinds = self._decoder.config.layer_types[: self._layer + 1]  # type: ignore[union-attr, index]
+            mask = mask.get("full_attention" if "full_attention" in kinds else kinds[0])
+        if mask is None:
+            return None
+        if not isinstance(mask, Tensor) or mask.shape[-1] < total:
+            raise ModelError(
+                f"attention_mask is {type(mask).__name__} of shape {tuple(getattr(mask, 'shape', ()))}; pruning reads "
+                f"a tensor with a column for each of the {total} positions."
+            )
+        if mask.ndim == 4:  # made by generate for a static cache: what the last token sees
+            line = mask[:, 0, -1, :total]
+            mask = line if line.dtype == torch.bool else line == 0
+        seen = mask[:, :total].bool()
+        return None if bool(seen.all()) else seen
 
     def _check_windows(self, total: int) -> None:
         """Windows count slots behind the cut, positions before it: refuse where that makes a difference."""
@@ -453,9 +471,11 @@ class Pruning:
         cut, kept, cache = call.cut, call.kept, call.cache
         assert kept is not None
         mask = kwargs.get("attention_mask")
-        first = cut is not None and kept.total == call.length
-        if first:
-            told["attention_mask"] = self._once(call, mask, lambda: cut_mask(mask, cut))  # type: ignore[arg-type]
+        first = kept.total == call.length
+        if cut is not None and first:
+            slots = cut.index.shape[1]
+            keys = slots if cache is None else int(cache.get_mask_sizes(slots, number)[0])
+            told["attention_mask"] = self._once(call, mask, lambda: cut_mask(mask, cut, keys), keys)
         else:
             sizes = cache.get_mask_sizes(hidden.shape[1], number)  # layers of one size share a mask
             if sizes not in call.new:
@@ -468,36 +488,22 @@ class Pruning:
                     call, embeddings, lambda: tuple(gather(part, cut.index) for part in embeddings)
                 )
             if kwargs.get("position_ids") is not None:  # rotations are made; gaps would look like packed sequences
-                slots = torch.arange(cut.index.shape[1], device=hidden.device)
-                told["position_ids"] = slots.expand(len(cut.index), -1)
+                places = torch.arange(cut.index.shape[1], device=hidden.device)
+                told["position_ids"] = places.expand(len(cut.index), -1)
         return told
 
     @staticmethod
-    def _once(call: _Call, key: Any, make: Any) -> Any:
-        if id(key) not in call.new:
-            call.old.append(key)
-            call.new[id(key)] = make()
-        return call.new[id(key)]
+    def _once(call: _Call, old: Any, make: Any, keys: int = 0) -> Any:
+        key = id(old), keys
+        if key not in call.new:
+            call.old.append(old)
+            call.new[key] = make()
+        return call.new[key]
 
 
 def _given(value: Any) -> bool:
     """Tell whether an argument holds an image; `generate` passes an empty dictionary with text."""
     return any(part is not None for part in value.values()) if isinstance(value, dict) else value is not None
-
-
-def _padding(mask: Any, total: int) -> Tensor | None:
-    """Return which positions are tokens, from a mask in any of the forms that a model takes; None: all."""
-    if isinstance(mask, dict):
-        mask = mask.get("full_attention", next(iter(mask.values()), None))
-    if mask is None:
-        return None
-    if not isinstance(mask, Tensor):
-        raise ModelError(f"attention_mask is of type {type(mask).__name__}; pruning reads tensors.")
-    if mask.ndim == 4:  # made by generate for a static cache: what the last token sees
-        line = mask[:, 0, -1, :total]
-        mask = line if line.dtype == torch.bool else line == 0
-    seen = mask[:, :total].bool()
-    return None if bool(seen.all()) else seen
 
 
 def _merge(states: Tensor, picture: Picture, selection: Selection) -> None:

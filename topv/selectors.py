@@ -147,7 +147,10 @@ class Norm:
 
 @dataclass(frozen=True)
 class FastV:
-    """The tokens that the prompt's last token attends to most in the scored layer (arXiv 2403.06764)."""
+    """The tokens that the prompt's last token attends to most in the scored layer (arXiv 2403.06764).
+
+    Without a cache every step is a prefill with another last token, so that each may choose otherwise.
+    """
 
     needs = frozenset({"attention"})
 

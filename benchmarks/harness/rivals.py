@@ -1,6 +1,6 @@
 """The libraries to be held against: where they are on this machine, which versions, and how each multiplies.
 
-They run with one thread and the other settings of ``harness/__init__.py``.
+They run with as many threads and the other settings as ``harness/__init__.py`` says.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 
 from tilewright.generator.compile import host_arch
 
+from . import THREADS
 from .problem import Problem
 from .timing import HERE, KINDS, LIBRARY, Task, address, build
 
@@ -27,6 +28,7 @@ DEBIAN = (
     "g++",
     "libxsmm-dev",
     "libblis4-serial",
+    "libblis4-pthread",
     "libeigen3-dev",
     "libdnnl-dev",
 )  # PyPI's are pyproject's extra `bench`
@@ -104,32 +106,37 @@ class Tilewright(Rival):
 
     def __init__(self, entry: str) -> None:
         self.name, self.plain = {"plan": "tilewright", "call": "tw_gemm"}[entry], entry == "call"
-        self._lib = ctypes.CDLL(str(LIBRARY))
+        self.lib = ctypes.CDLL(str(LIBRARY))
         for name in ("tw_version", "tw_isa_name", "tw_error_message"):
-            getattr(self._lib, name).restype = ctypes.c_char_p
-        isa = self._lib.tw_isa_name(self._lib.tw_isa_current())
-        self.version = f"{self._lib.tw_version().decode()}, {isa.decode() if isa else 'no ISA'}"
+            getattr(self.lib, name).restype = ctypes.c_char_p
+        isa = self.lib.tw_isa_name(self.lib.tw_isa_current())
+        self.version = f"{self.lib.tw_version().decode()}, {isa.decode() if isa else 'no ISA'}"
         self._plans: list[ctypes.c_void_p] = []
 
     def task(self, problem: Problem) -> Task | None:
         if self.plain:
-            return new_task(problem, "gemm", address(getattr(self._lib, f"tw_{problem.dtype}gemm")))
+            return new_task(problem, "gemm", address(getattr(self.lib, f"tw_{problem.dtype}gemm")))
         plan = ctypes.c_void_p()
         numbers = [ctypes.c_int64(x) for x in (*problem.shape, problem.lda, problem.ldb, problem.ldc)]
         letters = [ord(letter) for letter in problem.mode]
-        if self._lib.tw_gemm_plan_create(ctypes.byref(plan), ord(problem.dtype), 101, *letters, *numbers):
-            raise RuntimeError(self._lib.tw_error_message().decode())
-        self._plans.append(plan)
+        if self.lib.tw_gemm_plan_create(ctypes.byref(plan), ord(problem.dtype), 101, *letters, *numbers):
+            raise RuntimeError(self.lib.tw_error_message().decode())
+        self.keep(plan)
         batch = problem.count > 1
-        run = self._lib.tw_gemm_batch_strided if batch else self._lib.tw_gemm_execute
+        run = self.lib.tw_gemm_batch_strided if batch else self.lib.tw_gemm_execute
         task = new_task(problem, "tw_batch" if batch else "execute", address(run))
         task.plan = plan
         return task
 
+    def keep(self, plan: ctypes.c_void_p) -> ctypes.c_void_p:
+        """Return the plan, which `forget` will give back."""
+        self._plans.append(plan)
+        return plan
+
     def forget(self) -> None:
         """Give the plans back."""
         for plan in self._plans:
-            self._lib.tw_gemm_plan_destroy(plan)
+            self.lib.tw_gemm_plan_destroy(plan)
         self._plans.clear()
 
 
@@ -162,14 +169,14 @@ def openblas() -> Rival:
     package = _package("scipy_openblas32")
     rival = Cblas("openblas", next(Path(package.get_lib_dir()).glob("libscipy_openblas.so*")), "scipy_")
     rival.lib.scipy_openblas_get_config.restype = ctypes.c_char_p
-    rival.lib.scipy_openblas_set_num_threads(1)
+    rival.lib.scipy_openblas_set_num_threads(THREADS)
     words = rival.lib.scipy_openblas_get_config().decode().split()
     rival.version = f"{' '.join(words[:2])} {words[-2]} (scipy-openblas32 {_version('scipy-openblas32')})"
     return rival
 
 
 def mkl() -> Rival:
-    """Return MKL from PyPI, its sequential layer."""
+    """Return MKL from PyPI: its sequential layer, or with more threads Intel's."""
     _version("mkl")
     found = sorted(Path(sys.prefix, "lib").glob("libmkl_rt.so*"))
     if not found:
@@ -182,11 +189,13 @@ def mkl() -> Rival:
 
 
 def blis() -> Rival:
-    """Return BLIS from Debian's libblis4-serial."""
+    """Return BLIS from Debian's libblis4-serial, with more threads from libblis4-pthread."""
+    kind = "serial" if THREADS == 1 else "pthread"
     folder = Path(f"/usr/lib/{host_arch()}-linux-gnu")
-    found = [path for path in (folder / "blis-serial/libblis.so.4", folder / "libblis.so.4") if path.exists()]
+    places = [folder / f"blis-{kind}/libblis.so.4", *([folder / "libblis.so.4"] if THREADS == 1 else [])]
+    found = [path for path in places if path.exists()]
     if not found:
-        raise AbsentError("no libblis.so.4 (Debian: libblis4-serial)")
+        raise AbsentError(f"no libblis.so.4 (Debian: libblis4-{kind})")
     rival = Cblas("blis", found[0])
     rival.lib.bli_info_get_version_str.restype = ctypes.c_char_p
     rival.lib.bli_arch_string.restype = ctypes.c_char_p
@@ -253,14 +262,14 @@ class Onednn(Rival):
 
     def __init__(self) -> None:
         try:
-            self._lib = load("libdnnl.so.2")
+            self.lib = load("libdnnl.so.2")
         except OSError:
             raise AbsentError("no libdnnl.so.2 (Debian: libdnnl-dev)") from None
-        self._lib.dnnl_version.restype = ctypes.POINTER(ctypes.c_int * 3)
-        self.version = ".".join(map(str, self._lib.dnnl_version().contents))
+        self.lib.dnnl_version.restype = ctypes.POINTER(ctypes.c_int * 3)
+        self.version = ".".join(map(str, self.lib.dnnl_version().contents))
 
     def task(self, problem: Problem) -> Task | None:
-        return new_task(problem, "dnnl", address(self._lib.dnnl_sgemm)) if problem.dtype == "s" else None
+        return new_task(problem, "dnnl", address(self.lib.dnnl_sgemm)) if problem.dtype == "s" else None
 
 
 class Eigen(Rival):
@@ -277,7 +286,8 @@ class Eigen(Rival):
         sizes = "-DEIGEN_SIZES=" + " ".join(f"FIXED({size})" for size in EIGEN_SIZES)
         # Uninitialised is what GCC 12 says of its own intrinsics, in its own headers.
         warnings = ("-Wall", "-Wextra", "-Werror", "-Wno-uninitialized", "-Wno-maybe-uninitialized")
-        common = [compiler, "-O3", "-march=native", "-std=c++17", *warnings, "-isystem", str(include), sizes]
+        parallel = ["-fopenmp"] if THREADS > 1 else []
+        common = [compiler, "-O3", "-march=native", "-std=c++17", *parallel, *warnings, "-isystem", str(include), sizes]
         types = {"s": "float", "d": "double", "c": "std::complex<float>", "z": "std::complex<double>"}
 
         def make(dtype: str) -> ctypes.CDLL:

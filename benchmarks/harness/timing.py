@@ -19,7 +19,20 @@ BUILD = HERE.parent.parent / "build" / "bench"
 LIBRARY = HERE.parent.parent / "build" / host_arch() / "lib" / "libtilewright.so.0"
 CHUNK = 15e3  # nanoseconds between two readings of the clock: rarely interrupted, and the clock's cost does not show
 
-KINDS = ("execute", "gemm", "cblas", "kernel", "turn_kernel", "sized", "dnnl", "tw_batch", "cblas_batch")
+KINDS = (
+    "execute",
+    "gemm",
+    "cblas",
+    "kernel",
+    "turn_kernel",
+    "sized",
+    "dnnl",
+    "tw_batch",
+    "cblas_batch",
+    "cblas_compute",
+    "dnnl_compute",
+    "tw_packed",
+)
 
 
 class Task(ctypes.Structure):
@@ -73,9 +86,10 @@ class Timer:
     """The loops of timing.c, and the peak of the core they run on."""
 
     def __init__(self) -> None:
-        flags = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror")
+        flags = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread")
         self._lib = ctypes.CDLL(str(build(HERE / "timing.c", "timing", [*Compiler.find(host_arch()).command, *flags])))
-        self._lib.bench_time.restype = self._lib.bench_peak.restype = ctypes.c_double
+        self._lib.bench_time.restype = self._lib.bench_peak.restype = self._lib.bench_read.restype = ctypes.c_double
+        self._lib.bench_read.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_int]
         self._lib.bench_time.argtypes = [ctypes.POINTER(Task), ctypes.c_int64, ctypes.c_int]
         self._lib.bench_run.argtypes = [ctypes.POINTER(Task), ctypes.c_int64]
         self._lib.bench_peak.argtypes = [ctypes.c_int, ctypes.c_int]
@@ -92,6 +106,10 @@ class Timer:
         """Return the GFLOP/s of a loop of multiply-adds on registers."""
         return float(self._lib.bench_peak(ord(dtype), chunks))
 
+    def bandwidth(self, at: int, size: int, threads: int, repeats: int) -> float:
+        """Return the bytes a nanosecond at which so many threads read `size` bytes from address `at`."""
+        return float(self._lib.bench_read(at, size, threads, repeats))
+
 
 def interleave(
     timer: Timer,
@@ -99,6 +117,7 @@ def interleave(
     *,
     rounds: int,
     budget: float,
+    pause: float = 0,
 ) -> dict[str, float]:
     """Return the least nanoseconds a call of each task, all of them taking turns in every round.
 
@@ -110,6 +129,8 @@ def interleave(
         How often each has its turn; every second round goes through them backwards.
     budget : float
         Nanoseconds for each turn, at least one call.
+    pause : float
+        Seconds before each turn: a library's threads may spin for a while, and would take the next one's cores.
     """
     best = dict.fromkeys(tasks, math.inf)
     plan: dict[str, tuple[int, int]] = {}
@@ -122,6 +143,9 @@ def interleave(
     for turn in range(rounds):
         for name in list(tasks)[:: 1 - 2 * (turn % 2)]:
             task, (calls, chunks) = tasks[name], plan[name]
+            if pause:
+                time.sleep(pause)
+                timer.run(task) if isinstance(task, Task) else task()  # wakes its own
             if callable(task):
                 least = min(_seconds(task) for _ in range(chunks))
             else:
@@ -134,6 +158,25 @@ def _seconds(function: Callable[[], object]) -> float:
     started = time.perf_counter_ns()
     function()
     return float(time.perf_counter_ns() - started)
+
+
+def spread(threads: int) -> list[int]:
+    """Let this process run on `threads` cores, no two of them threads of one; return them.
+
+    Raises
+    ------
+    SystemExit
+        There are fewer.
+    """
+    chosen: dict[str, int] = {}
+    for core in sorted(os.sched_getaffinity(0)):
+        path = Path(f"/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list")
+        chosen.setdefault(path.read_text() if path.exists() else str(core), core)
+    cores = list(chosen.values())[:threads]
+    if len(cores) < threads:
+        raise SystemExit(f"{threads} threads: this process may use {len(cores)} cores")
+    os.sched_setaffinity(0, cores)
+    return cores
 
 
 def pin(core: int | None = None) -> int:

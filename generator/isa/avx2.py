@@ -58,14 +58,14 @@ class Avx2Single(Avx2):
     """float32, eight lanes."""
 
     letter = "s"
-    forms = frozenset({"outer", "dot"})
+    forms = frozenset({"outer", "dot", "lanes"})
 
 
 class Avx2Double(Avx2):
     """float64, four lanes."""
 
     letter = "d"
-    forms = frozenset({"outer", "dot"})
+    forms = frozenset({"outer", "dot", "lanes"})
 
 
 class Avx2Complex(Avx2):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..abi import offset
-from ..ir import Instruction, Mem, Reg
+from ..ir import Imm, Instruction, Mem, Reg, Target
 from ..registers import Pool
 from . import x86_ops as op
 from .base import Code, Column
@@ -26,11 +26,29 @@ class Avx512(X86):
     register_bytes = 64
     widths = "zyx"
     evex = True
+    masks_steps = True
 
     def start(self, general: Pool, columns: Sequence[Column]) -> Code:
         if not columns[-1].masked:
             return []
         return [Instruction(op.KMOV, (_LIVE, Mem(self.args, 1, disp=offset("mask"))), "live lanes of the last column")]
+
+    def live_steps(self, k: Reg, general: Pool, label: str) -> Code:
+        (bits,) = general.take(1, "live steps")
+        code = [
+            Instruction(op.AND, (k, Imm(self.lanes - 1))),
+            Instruction(op.JZ, (Target(label),)),
+            Instruction(op.MOV, (bits, Imm(0))),
+            Instruction(op.BTS, (bits, k)),
+            Instruction(op.SUB, (bits, Imm(1))),
+            Instruction(op.KMOV_WORD, (_LIVE, bits), "live steps"),
+        ]
+        general.give_back([bits])
+        return code
+
+    def load_live(self, register: Reg, place: Mem) -> Code:
+        operands = (self.view(register, "z"), self._at(place, "z"))
+        return [Instruction(self.ops.load, operands, mask=_LIVE, zeroing=True)]
 
     def masked_load(self, register: Reg, column: Column, place: Mem) -> Code:
         operands = (self.view(register, column.width), self._at(place, column.width))
@@ -45,14 +63,14 @@ class Avx512Single(Avx512):
     """float32, sixteen lanes."""
 
     letter = "s"
-    forms = frozenset({"outer", "dot"})
+    forms = frozenset({"outer", "dot", "lanes"})
 
 
 class Avx512Double(Avx512):
     """float64, eight lanes."""
 
     letter = "d"
-    forms = frozenset({"outer", "dot"})
+    forms = frozenset({"outer", "dot", "lanes"})
 
 
 class Avx512Complex(Avx512):

@@ -34,6 +34,7 @@ __all__ = [
     "Isa",
     "LineOperand",
     "PairLines",
+    "ProblemOperand",
     "ScalarLines",
     "ScalarOperand",
     "TurnedBlock",
@@ -126,6 +127,10 @@ class LineOperand(ABC):
     def load(self, number: int, width: int) -> Code:
         """Load `width` steps of every line; lanes beyond are zero.  `number` tells register sets apart."""
 
+    def load_live(self) -> Code:
+        """Load the steps that `Isa.live_steps` noted, where `Isa.masks_steps`; as `load` with number 0."""
+        return []
+
     @abstractmethod
     def register(self, number: int, line: int) -> Reg:
         """Where a line's steps are."""
@@ -133,6 +138,22 @@ class LineOperand(ABC):
     def advance(self, steps: int) -> Code:
         """Move on after a turn of `steps`, where loads do not do that themselves."""
         return []
+
+
+class ProblemOperand(ABC):
+    """The same matrix of as many problems as a register has lanes."""
+
+    @abstractmethod
+    def setup(self) -> Code:
+        """Prepare addresses; runs once."""
+
+    @abstractmethod
+    def load(self, count: int) -> tuple[Code, list[Reg]]:
+        """Load the first `count` elements of every problem: a register each, a problem a lane."""
+
+    @abstractmethod
+    def advance(self) -> Code:
+        """Move on to the next problems."""
 
 
 class GroupedLines(ABC):
@@ -171,7 +192,13 @@ class Isa(ABC):
     forms: ClassVar[frozenset[str]] = frozenset({"outer"})
     """Ways to build a kernel, of those that a spec can name."""
     turns: ClassVar[bool] = True
+    masks_steps: ClassVar[bool] = False
+    """Whether a dot product loads what is left of k at once, by masks."""
+    names_dots: ClassVar[bool] = False
+    """Whether names tell dot products from outer products of the same size."""
     """C may be summed transposed and turned as it is stored."""
+    constant_strides: ClassVar[bool] = False
+    """A stride may be a number in place of a register (`ir.number`): addressing adds it at no cost."""
     most_steps: ClassVar[int] = 64
     """The longest turn of the loop."""
 
@@ -282,6 +309,10 @@ class Isa(ABC):
         return self.show_register(register)
 
     # Addresses and control
+
+    @abstractmethod
+    def constant(self, register: Reg, value: int) -> Code:
+        """register = value."""
 
     @abstractmethod
     def load_arguments(self, wanted: Sequence[tuple[Reg, str]]) -> Code:
@@ -427,6 +458,14 @@ class Isa(ABC):
         """Access to `count` lines that are contiguous along k."""
         raise self._lacks("dot products")
 
+    def dot_columns(self, size: int) -> list[Column]:
+        """What C's rows are made of, after `reduce`."""
+        return self.columns(size, "")
+
+    def live_steps(self, k: Reg, general: Pool, label: str) -> Code:
+        """Note which lanes the rest of k fills, for `load_live`; go to `label` where there is no rest."""
+        raise self._lacks("masked steps")
+
     def whole_factor(self, register: Reg) -> object:
         """A register as a factor of which each lane multiplies its own."""
         raise self._lacks("dot products")
@@ -434,6 +473,20 @@ class Isa(ABC):
     def reduce(self, rows: Sequence[Reg], target: Reg, pool: Pool) -> Code:
         """target's lane r = the sum of the lanes of rows[r]."""
         raise self._lacks("dot products")
+
+    # Lanes as problems
+
+    def problems(self, tile: Tile) -> int:
+        """Problems that a register of such a tile has lanes for."""
+        raise self._lacks("kernels across problems")
+
+    def problem_operand(self, pool: Pool, general: Pool, base: Reg, stride: Reg, column: Column) -> ProblemOperand:
+        """Access to matrices without gaps, a problem a lane, a stride from one to the next."""
+        raise self._lacks("kernels across problems")
+
+    def walk(self, register: Reg, stride: Reg, number: int) -> Code:
+        """register += number * stride, for 1, 2, 4 or 8."""
+        raise self._lacks("kernels across problems")
 
     # Complex sums kept as the four products of real and imaginary parts
 

@@ -123,6 +123,9 @@ class Neon(Isa):
                 code.append(Instruction(op.LDR_X, (register, place), field))
         return code
 
+    def constant(self, register: Reg, value: int) -> Code:
+        return [Instruction(op.MOV, (register, Imm(value)))]
+
     def copy(self, register: Reg, source: Reg) -> Code:
         return [Instruction(op.MOV, (register, source))]
 

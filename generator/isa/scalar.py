@@ -159,6 +159,9 @@ class Scalar(Isa):
             for register, field in wanted
         ]
 
+    def constant(self, register: Reg, value: int) -> Code:
+        return [Instruction(COPY, (register, Imm(value)))]
+
     def copy(self, register: Reg, source: Reg) -> Code:
         return [Instruction(COPY, (register, source))]
 

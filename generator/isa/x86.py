@@ -6,6 +6,7 @@ before it starts.  Complex numbers are kept interleaved; re(s) v and im(s) v are
 
 from __future__ import annotations
 
+import itertools
 import re
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -16,9 +17,9 @@ from ..abi import offset
 from ..ir import Imm, Instruction, Mem, Op, Reg, Target, Vec
 from ..registers import Pool
 from . import x86_ops as op
-from .base import Code, Column, CWalker, Isa, LineOperand, ScalarOperand, TurnedBlock, VectorOperand
+from .base import Code, Column, CWalker, Isa, LineOperand, ProblemOperand, ScalarOperand, TurnedBlock, VectorOperand
 from .turn import Interleave, turn
-from .x86_operands import ColumnsOfC, DotLines, LineScalars, SideScalars, TurnedVectors, Vectors
+from .x86_operands import ColumnsOfC, DotLines, LineScalars, Problems, SideScalars, TurnedVectors, Vectors
 
 if TYPE_CHECKING:
     from ..small.tile import Tile
@@ -37,10 +38,12 @@ class X86(Isa):
     arch = "x86_64"
     template = "asm/gemm.c.j2"
     paired = True
+    names_dots = True
     widths: ClassVar[str]
     """Widths of vector columns there are, widest first."""
     evex: ClassVar[bool] = False
     """AVX-512's encoding: sixteen more registers, and factors broadcast from memory inside a multiplication."""
+    constant_strides: ClassVar[bool] = True
     most_steps: ClassVar[int] = 4
 
     def __init__(self) -> None:
@@ -62,15 +65,15 @@ class X86(Isa):
         return [Reg("x", number) for number in range(len(_NAMES))]
 
     def refusal(self, tile: Tile) -> str | None:
-        if tile.form == "dot" and tile.mr > 2:
-            return "it adds up the sums of one or two rows"
+        if tile.form == "dot" and tile.mr > 4:
+            return "it adds up the sums of at most four rows"
         return super().refusal(tile)
 
     def has_columns(self, widths: object) -> bool:
         return isinstance(widths, str) and re.fullmatch(f"[{self.widths}]+m?", widths) is not None
 
     def sized(self, tile: Tile) -> Tile:
-        if not tile.widths:
+        if not tile.widths or tile.form == "lanes":
             return tile
         size = sum(self.width_span(width) for width in tile.widths.rstrip("m"))
         return replace(tile, nr=size) if tile.transposed else replace(tile, mr=size)
@@ -153,6 +156,9 @@ class X86(Isa):
 
     def add(self, register: Reg, other: Reg | int) -> Code:
         return [Instruction(op.ADD, (register, other if isinstance(other, Reg) else Imm(other)))]
+
+    def constant(self, register: Reg, value: int) -> Code:
+        return [Instruction(op.MOV, (register, Imm(value)))]
 
     def lea(self, register: Reg, base: Reg, index: Reg, scale: int) -> Code:
         """register = base + index * scale."""
@@ -374,6 +380,10 @@ class X86(Isa):
 
     # Dot products
 
+    def load_live(self, register: Reg, place: Mem) -> Code:
+        """The steps that `live_steps` noted, zero beyond them."""
+        raise self._lacks("masked steps")
+
     @property
     def full_width(self) -> str:
         return self.widths[0]
@@ -384,25 +394,47 @@ class X86(Isa):
     def whole_factor(self, register: Reg) -> object:
         return self.view(register, self.widths[0])
 
+    def dot_columns(self, size: int) -> list[Column]:
+        rows = self.width_lanes("x")
+        return [Column(first, min(rows, size - first), "x") for first in range(0, size, rows)]
+
     def reduce(self, rows: Sequence[Reg], target: Reg, pool: Pool) -> Code:
+        """As many rows as 128 bits have lanes: interleaved and added, they fold together."""
+        (temporary,) = pool.take(1, "sums")
         code: Code = []
-        temporary, other = pool.take(2, "sums")
-        for row in rows:
-            for width in self.widths[:-1]:  # fold upper halves onto lower ones until 128 bits are left
-                half = self.widths[self.widths.index(width) + 1]
-                code.append(self._upper_half(temporary, row, width))
-                code.append(self._apply(self.ops.add, Column(0, 0, half), row, row, temporary))
-        x = Column(0, 0, "x")
-        emit = self.interleaver("x")
-        first, second = rows[0], rows[-1]
+        width = self.widths[0]
+        if len(rows) == 1:
+            code += self._fold(rows[0], temporary)
+            width = "x"
+
+        def merge(kinds: tuple[str, str], first: Reg, second: Reg) -> None:
+            """first = the halves of first and second, interleaved in both ways and added."""
+            emit = self.interleaver(width)
+            code.extend([emit(kinds[0], temporary, first, second), emit(kinds[1], first, first, second)])
+            code.append(self._apply(self.ops.add, Column(0, 0, width), first, first, temporary))
+
         if self.width_lanes("x") == 4:
-            code += [emit("low", temporary, first, second), emit("high", other, first, second)]
-            code.append(self._apply(self.ops.add, x, temporary, temporary, other))
-            code.append(emit("high2", other, temporary, temporary))
+            merge(("low", "high"), rows[0], rows[min(1, len(rows) - 1)])
+            if len(rows) > 2:
+                merge(("low", "high"), rows[2], rows[-1])
+                merge(("low2", "high2"), rows[0], rows[2])
+            else:
+                merge(("low2", "high2"), rows[0], rows[0])
         else:
-            code += [emit("low2", temporary, first, second), emit("high2", other, first, second)]
-        code.append(self._apply(self.ops.add, x, target, temporary, other))
-        pool.give_back([temporary, other])
+            merge(("low2", "high2"), rows[0], rows[-1])
+        if len(rows) > 1:
+            code += self._fold(rows[0], temporary)
+        if target != rows[0]:
+            raise ValueError("the sums of rows take the place of the first")
+        pool.give_back([temporary])
+        return code
+
+    def _fold(self, register: Reg, temporary: Reg) -> Code:
+        """Add upper halves to lower ones until 128 bits are left."""
+        code: Code = []
+        for width, half in itertools.pairwise(self.widths):
+            code.append(self._upper_half(temporary, register, width))
+            code.append(self._apply(self.ops.add, Column(0, 0, half), register, register, temporary))
         return code
 
     def _upper_half(self, target: Reg, source: Reg, width: str) -> Instruction:
@@ -411,6 +443,17 @@ class X86(Isa):
             return extract
         views = self.view(target, "y"), Imm(1), self.view(source, width)
         return Instruction(self.ops.extract_half, views)
+
+    # Lanes as problems
+
+    def problems(self, tile: Tile) -> int:
+        return self.width_span(tile.widths)
+
+    def problem_operand(self, pool: Pool, general: Pool, base: Reg, stride: Reg, column: Column) -> ProblemOperand:
+        return Problems(self, pool, general, base, stride, column)
+
+    def walk(self, register: Reg, stride: Reg, number: int) -> Code:
+        return self.lea(register, register, stride, number)
 
     # Operands and C
 

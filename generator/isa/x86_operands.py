@@ -11,23 +11,25 @@ from typing import TYPE_CHECKING
 
 from ..ir import Instruction, Mem, Reg
 from ..registers import Pool
-from .base import Code, Column, CWalker, Factor, LineOperand, ScalarOperand, VectorOperand
+from .base import Code, Column, CWalker, Factor, LineOperand, ProblemOperand, ScalarOperand, VectorOperand
 from .turn import turn
 
 if TYPE_CHECKING:
     from .x86 import X86
 
-__all__ = ["ColumnsOfC", "DotLines", "LineScalars", "SideScalars", "TurnedVectors", "Vectors"]
+__all__ = ["ColumnsOfC", "DotLines", "LineScalars", "Problems", "SideScalars", "TurnedVectors", "Vectors"]
 
 _LINES_A_BASE = 5
 
 
 class _Strides:
-    """base + number * stride for small numbers, in one addressing mode."""
+    """base + number * stride for small numbers, in one addressing mode; where the stride is known, for any."""
 
     def __init__(self, isa: X86, general: Pool, stride: Reg, most: int, name: str) -> None:
         self.isa, self.stride = isa, stride
-        self.triple = general.one(f"3 strides of {name}") if most >= 3 else None
+        self.known = stride.number if stride.file == "#" else 0
+        self.triple = general.one(f"3 strides of {name}") if most >= 3 and not self.known else None
+        self.moved = 0
 
     def setup(self) -> Code:
         """Form three strides."""
@@ -35,6 +37,8 @@ class _Strides:
 
     def at(self, base: Reg, number: int, lanes: int, disp: int) -> Mem:
         """Memory `number` strides and `disp` bytes after a base."""
+        if self.known:
+            return Mem(base, lanes, disp=self.moved + number * self.known + disp)
         if not number:
             return Mem(base, lanes, disp=disp)
         if number == 3:
@@ -42,7 +46,10 @@ class _Strides:
         return Mem(base, lanes, index=self.stride, scale=number, disp=disp)
 
     def advance(self, base: Reg, number: int) -> Code:
-        """base += number * stride, for 1, 2, 3, 4 or 8."""
+        """base += number * stride, for 1, 2, 3, 4 or 8; where the stride is known, later addresses are further on."""
+        if self.known:
+            self.moved += number * self.known
+            return []
         if number == 1:
             return self.isa.add(base, self.stride)
         if number == 3:
@@ -58,7 +65,7 @@ class _Lines:
         self.isa, self.count = isa, count
         name = base.name
         self.strides = _Strides(isa, general, stride, min(count - 1, _LINES_A_BASE - 1), name)
-        extra = (count - 1) // _LINES_A_BASE
+        extra = 0 if self.strides.known else (count - 1) // _LINES_A_BASE
         self.bases = [base, *general.take(extra, f"lines of {name}")]
 
     def setup(self) -> Code:
@@ -71,11 +78,16 @@ class _Lines:
 
     def at(self, line: int, lanes: int, disp: int) -> Mem:
         """Memory `disp` bytes along a line."""
+        if self.strides.known:
+            return self.strides.at(self.bases[0], line, lanes, disp)
         base, number = divmod(line, _LINES_A_BASE)
         return self.strides.at(self.bases[base], number, lanes, disp)
 
     def advance(self, steps: int) -> Code:
         """Move all lines on by k steps."""
+        if self.strides.known:
+            self.strides.moved += steps * self.isa.dtype.bytes
+            return []
         return [instruction for base in self.bases for instruction in self.isa.add(base, steps * self.isa.dtype.bytes)]
 
 
@@ -153,6 +165,40 @@ class TurnedVectors(VectorOperand):
         return self.lines.advance(steps)
 
 
+class Problems(ProblemOperand):
+    """Problems are rows that are loaded 128 bits at a time and turned, as `TurnedVectors` does it with lines."""
+
+    def __init__(self, isa: X86, pool: Pool, general: Pool, base: Reg, stride: Reg, column: Column) -> None:
+        self.isa, self.pool, self.column = isa, pool, column
+        self.lines = _Lines(isa, general, base, stride, column.span)
+
+    def setup(self) -> Code:
+        return self.lines.setup()
+
+    def load(self, count: int) -> tuple[Code, list[Reg]]:
+        isa, width, rows = self.isa, self.column.width, self.isa.transposed_rows
+        scratch = self.pool.one("scratch")
+        code: Code = []
+        found: list[Reg] = []
+        for first in range(0, count, rows):
+            registers = self.pool.take(rows, "elements")
+            live = min(rows, count - first)
+            for problem in range(self.column.span):
+                block, number = divmod(problem, rows)
+                place = self.lines.at(problem, 1, first * isa.dtype.bytes)
+                code += isa.load_block(registers[number], width, block, live, place, scratch)
+            turning, result = turn(registers, rows, self.pool, isa.interleaver(width))
+            code += turning
+            found += result[:live]
+            self.pool.give_back(result[live:])
+        self.pool.give_back([scratch])
+        return code, found
+
+    def advance(self) -> Code:
+        steps = self.lines.strides
+        return [instruction for base in self.lines.bases for instruction in steps.advance(base, self.column.span)]
+
+
 class DotLines(LineOperand):
     """Lines of a dot product: a register each, the last steps by narrower loads."""
 
@@ -169,6 +215,12 @@ class DotLines(LineOperand):
         for line, register in enumerate(self.sets[number % len(self.sets)]):
             place = self.lines.at(line, width, number * self.isa.register_bytes)
             code += self.isa.load_adjacent(register, width, place)
+        return code
+
+    def load_live(self) -> Code:
+        code: Code = []
+        for line, register in enumerate(self.sets[0]):
+            code += self.isa.load_live(register, self.lines.at(line, 1, 0))
         return code
 
     def register(self, number: int, line: int) -> Reg:
@@ -248,7 +300,8 @@ class ColumnsOfC(CWalker):
     """A pointer that goes from column to column."""
 
     def __init__(self, isa: X86, base: Reg, stride: Reg, columns: Sequence[Column]) -> None:
-        self.isa, self.base, self.stride, self.columns = isa, base, stride, columns
+        self.isa, self.base, self.columns = isa, base, columns
+        self.stride, self.known, self.moved = stride, stride.file == "#", 0
 
     def setup(self) -> Code:
         return []
@@ -266,7 +319,10 @@ class ColumnsOfC(CWalker):
         return code
 
     def next(self) -> Code:
+        if self.known:
+            self.moved += self.stride.number
+            return []
         return self.isa.add(self.base, self.stride)
 
     def _place(self, number: int) -> Mem:
-        return Mem(self.base, 1, disp=self.columns[number].first * self.isa.dtype.bytes)
+        return Mem(self.base, 1, disp=self.moved + self.columns[number].first * self.isa.dtype.bytes)

@@ -11,13 +11,16 @@ from ..machine import Machine
 
 __all__ = [
     "ADD",
+    "AND",
     "BTL",
+    "BTS",
     "JMP",
     "JNC",
     "JNS",
     "JS",
     "JZ",
     "KMOV",
+    "KMOV_WORD",
     "LEA",
     "MOV",
     "MOV_LOAD",
@@ -82,6 +85,23 @@ def _kmov(machine: Machine, instruction: Instruction) -> None:
     machine.masks[register] = machine.memory[_address(machine, place)]
 
 
+def _and(machine: Machine, instruction: Instruction) -> None:
+    target, bits = instruction.operands
+    machine.flag = machine.number(target) & machine.number(bits)
+    _write(machine, target, machine.flag)
+
+
+def _set_bit(machine: Machine, instruction: Instruction) -> None:
+    target, bit = instruction.operands
+    _write(machine, target, machine.number(target) | 1 << machine.number(bit) % 64)
+
+
+def _kmov_word(machine: Machine, instruction: Instruction) -> None:
+    register, source = instruction.operands
+    assert isinstance(register, Reg)
+    machine.masks[register] = machine.number(source) & 0xFFFF
+
+
 def _lea(machine: Machine, instruction: Instruction) -> None:
     _write(machine, instruction.operands[0], _address(machine, instruction.operands[1]))
 
@@ -90,6 +110,8 @@ MOV = Op("mov    {1}, {0}", "wr", lambda m, i: _write(m, i.operands[0], m.number
 MOV_LOAD = Op("mov    {1}, {0}", "wr", _read_memory, "int load")
 ADD = Op("add    {1}, {0}", "mr", _arithmetic(1), "int")
 SUB = Op("sub    {1}, {0}", "mr", _arithmetic(-1), "count")
+AND = Op("and    {1}, {0}", "mr", _and, "count")
+BTS = Op("bts    {1}, {0}", "mr", _set_bit, "int")
 LEA = Op("lea    {1}, {0}", "wr", _lea, "int")
 JMP = Op("jmp    {0}", "-", lambda m, i: _go(i), "branch")
 JS = Op("js     {0}", "-", _branch(lambda result: result < 0), "branch")
@@ -99,6 +121,7 @@ JNC = Op("jnc    {0}", "-", _branch(lambda result: result == 0), "branch")
 TESTL = Op("test   {1}, {0:l}", "r-", _test, "count")
 BTL = Op("btl    {1}, {0}", "r-", _bit_test, "count")
 KMOV = Op("kmovw  {1}, {0}", "wr", _kmov, "load")
+KMOV_WORD = Op("kmovw  {1:l}, {0}", "wr", _kmov_word, "int")
 PREFETCH = Op("prefetchw {0}", "r", lambda m, i: None, "prefetch")
 VZEROUPPER = Op("vzeroupper", "", lambda m, i: None, "int")
 

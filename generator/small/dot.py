@@ -3,7 +3,7 @@
     C[i, j] = sum over lanes of (op(A)[i, p..] * op(B)[p.., j])        for one vector of p after another
 
 The form of IAAT's TN kernels: both operands are contiguous along k, so no load is strided, at the price of small tiles
-(every element of C is a register) and a reduction.  Real types only; on x86 for one and two rows, which fill no vector.
+(every element of C is a register) and a reduction.  Real types only; on x86 for up to four rows, which fill no vector.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from ..ir import Instruction, Reg
 from ..isa.base import Column, Isa
 from ..registers import OutOfRegisters, Pool
 from ..schedule import interleave
+from .batch import general_registers
 from .epilogue import write_c
+from .fixed import Arguments, exact_turns
 from .tile import Program, Tile
 
 __all__ = ["dot_product"]
@@ -35,22 +37,46 @@ def dot_product(isa: Isa, tile: Tile) -> Program:
 class _Dot:
     def __init__(self, isa: Isa, tile: Tile, sets: int) -> None:
         self.isa, self.tile = isa, tile
-        columns = isa.columns(tile.mr, tile.widths)
+        columns = isa.dot_columns(tile.mr)
         self.vectors = Pool([register for register in isa.vector_file if register not in isa.kept(columns)])
-        general = Pool(isa.general_registers)
+        self.general = general = Pool(general_registers(isa, tile))
         self.program = Program(isa, tile, columns, self.vectors, general)
-        self.k, lda, ldb = general.one("k"), general.one("lda"), general.one("ldb")
-        self.strides = [(self.k, "k"), (lda, "lda"), (ldb, "ldb")]
+        self.arguments = Arguments(isa, tile, general, ("k", "lda", "ldb"))
+        self.k, lda, ldb = self.arguments.of.values()
         self.sums = [self.vectors.take(tile.mr, "C") for _ in range(tile.nr)]
         self.left = isa.line_operand(self.vectors, general, isa.a, lda, tile.mr, sets)
         self.right = isa.line_operand(self.vectors, general, isa.b, ldb, tile.nr, sets)
         self._build()
 
     def _build(self) -> None:
+        program = self.program
+        program.section("setup")
+        program.add(self.arguments.load(), self.left.setup(), self.right.setup())
+        if self.tile.k:
+            self._add_exact_turns()
+        else:
+            self._add_loop()
+        program.section("sums across lanes")
+        self._finish()
+
+    def _add_exact_turns(self) -> None:
+        """All of a known k without a loop, as `KLoop` does it."""
+        isa, program, tile = self.isa, self.program, self.tile
+        by_multiply = tile.batch or isa.first_by_multiply
+        if not by_multiply:
+            program.add(self._clear(), isa.count_down(self.k, 1, "rest", negative=True))
+        elif not tile.batch:  # which is not called where there is nothing to sum
+            program.add(isa.count_down(self.k, 1, "main", negative=False))
+            program.section("nothing to sum")
+            program.add(self._clear(), isa.jump("rest"), isa.label("main"))
+        program.section(f"{tile.k} steps")
+        for number, steps in enumerate(exact_turns(tile.k, program.steps_a_turn)):
+            program.add(self._turn(steps, first=by_multiply and number == 0))
+        program.add(isa.label("rest"))
+
+    def _add_loop(self) -> None:
         isa, program = self.isa, self.program
         unroll = program.steps_a_turn
-        program.section("setup")
-        program.add(isa.load_arguments(self.strides), self.left.setup(), self.right.setup())
         program.turns_outside = int(isa.first_by_multiply)
         if isa.first_by_multiply:
             program.add(isa.count_down(self.k, unroll, "main", negative=False))
@@ -67,13 +93,20 @@ class _Dot:
         program.loop = (start, len(program.code))
         program.section("rest of k")
         program.add(isa.label("rest"))
-        steps = unroll // 2
+        if isa.masks_steps:
+            program.add(isa.live_steps(self.k, self.general, "sums"))
+            program.add(self.left.load_live(), self.right.load_live(), self._multiply(0, first=False))
+            program.add(isa.label("sums"))
+        else:
+            self._add_rest(unroll // 2)
+
+    def _add_rest(self, steps: int) -> None:
+        """Half a turn, a quarter and so on, as the bits of what is left of k say."""
+        isa, program = self.isa, self.program
         while steps:
             program.add(isa.jump_if_clear(self.k, steps.bit_length() - 1, f"skip{steps}"))
             program.add(self._turn(steps), isa.label(f"skip{steps}"))
             steps //= 2
-        program.section("sums across lanes")
-        self._finish()
 
     def _turn(self, steps: int, first: bool = False) -> list[Instruction]:
         width = min(steps, self.isa.lanes)
@@ -115,5 +148,4 @@ class _Dot:
                 accumulators[number].append((rows[0],))
                 spare.give_back(rows[1:])
         write_c(program, accumulators, spare)
-        program.add(isa.finish(program.code))
         program.finish()

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from ..ir import Instruction, Reg
 from ..isa.base import Column
 from ..registers import Pool
+from .batch import general_registers
+from .fixed import Arguments
 from .tile import FLAG_ALPHA, FLAG_BETA, FLAG_CONJ, Program
 
 __all__ = ["write_c"]
@@ -20,13 +22,20 @@ __all__ = ["write_c"]
 Accumulators = list[list[tuple[Reg, ...]]]
 
 
-def write_c(program: Program, accumulators: Accumulators, spare: Pool) -> None:
-    """Add the epilogue for ``accumulators[column][index]``, using the vector registers in `spare`."""
+def write_c(
+    program: Program, accumulators: Accumulators, spare: Pool, general: Pool | None = None, stride: str = "ldc"
+) -> None:
+    """Add the epilogue for ``accumulators[column][index]``, using the vector registers in `spare`.
+
+    `general` are the general registers it may use, by default all that there are; `stride` is the argument that says
+    how far apart columns of C lie.
+    """
     isa, tile = program.isa, program.tile
-    general = Pool(isa.general_registers)
-    flags, ldc = general.one("flags"), general.one("ldc")
+    general = (general or Pool(general_registers(isa, tile))).clone()
+    arguments = Arguments(isa, tile, general, (stride, "flags"))
+    ldc, flags = arguments.of.values()
     program.section("P = alpha P")
-    program.add(isa.load_arguments([(ldc, "ldc"), (flags, "flags")]))
+    program.add(arguments.load())
     if isa.dtype.complex and isa.paired:
         accumulators = _combine(program, accumulators, spare)
     if isa.dtype.complex:

@@ -12,7 +12,9 @@ from ..ir import Instruction, Reg
 from ..isa.base import Isa
 from ..registers import OutOfRegisters, Pool
 from ..schedule import interleave
+from .batch import general_registers
 from .epilogue import write_c
+from .fixed import Arguments
 from .loop import KLoop
 from .tile import Program, Tile
 
@@ -45,7 +47,7 @@ class _Outer(KLoop):
         self.isa, self.tile = isa, tile
         columns = isa.columns(tile.vector_size, tile.widths)
         vectors = Pool([register for register in isa.vector_file if register not in isa.kept(columns)])
-        general = Pool(isa.general_registers)
+        general = Pool(general_registers(isa, tile))
         self.program = Program(isa, tile, columns, vectors, general)
         parts = isa.parts_per_accumulator
         pairs = 2 if isa.split else 1
@@ -54,10 +56,10 @@ class _Outer(KLoop):
         self.accumulators: Accumulators = [
             [tuple(registers[column * parts :][:parts]) for registers in sums] for column in range(len(columns))
         ]
-        self.k = general.one("k")
-        self.lda, self.ldb = general.one("lda"), general.one("ldb")
+        self.arguments = Arguments(isa, tile, general, ("k", "lda", "ldb"))
+        self.k, lda, ldb = self.arguments.of.values()
         a_contiguous, b_contiguous = not tile.mode.a_transposed, tile.mode.b_transposed
-        operands = [(isa.a, self.lda, a_contiguous), (isa.b, self.ldb, b_contiguous)]
+        operands = [(isa.a, lda, a_contiguous), (isa.b, ldb, b_contiguous)]
         if tile.transposed:
             operands.reverse()
         (base, stride, contiguous), (other, other_stride, other_contiguous) = operands
@@ -70,14 +72,14 @@ class _Outer(KLoop):
     def _build(self) -> None:
         isa, program = self.isa, self.program
         program.section("setup")
-        program.add(isa.load_arguments([(self.k, "k"), (self.lda, "lda"), (self.ldb, "ldb")]))
         program.add(isa.start(program.general, program.columns))
+        program.body = len(program.code)
+        program.add(self.arguments.load())
         if self.tile.prefetch:
             program.add(self._prefetch())
         program.add(self.vector.setup(), self.scalar.setup())
         self._add_loop()
         write_c(program, self.accumulators, self._spare())
-        program.add(isa.finish(program.code))
         program.finish()
 
     def _begin(self, steps: int) -> list[Instruction]:

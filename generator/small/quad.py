@@ -22,7 +22,9 @@ from ..ir import Instruction, Reg
 from ..isa.base import GroupedLines, Isa, ScalarOperand, VectorOperand
 from ..registers import OutOfRegisters, Pool
 from ..schedule import interleave
+from .batch import general_registers
 from .epilogue import write_c
+from .fixed import Arguments
 from .loop import KLoop
 from .tile import Program, Tile
 
@@ -52,15 +54,15 @@ class _Quad(KLoop):
 
     def __init__(self, isa: Isa, tile: Tile, group: int) -> None:
         self.isa, self.tile = isa, tile
-        vectors, general = Pool(isa.vector_file), Pool(isa.general_registers)
+        vectors, general = Pool(isa.vector_file), Pool(general_registers(isa, tile))
         self.program = Program(isa, tile, isa.columns(tile.vector_size, tile.widths), vectors, general)
         self.pairs = -(-tile.vector_size // 2)
         self.sums = [
             [(first, second) for first, second in [vectors.take(2, "C", adjacent=2) for _ in range(self.pairs)]]
             for _ in range(tile.scalar_size)
         ]
-        self.k, lda, ldb = general.take(3, "k, lda, ldb")
-        self.strides = [(self.k, "k"), (lda, "lda"), (ldb, "ldb")]
+        self.arguments = Arguments(isa, tile, general, ("k", "lda", "ldb"))
+        self.k, lda, ldb = self.arguments.of.values()
         operands = [(isa.a, lda), (isa.b, ldb)]
         if tile.transposed:
             operands.reverse()
@@ -90,13 +92,12 @@ class _Quad(KLoop):
     def _build(self) -> None:
         isa, program = self.isa, self.program
         program.section("setup")
-        program.add(isa.load_arguments(self.strides), self.vector.setup(), self.scalar.setup())
+        program.add(self.arguments.load(), self.vector.setup(), self.scalar.setup())
         self._add_loop()
         program.section("real and imaginary parts of the sums")
         held = {register for pairs in self.sums for pair in pairs for register in pair}
         spare = Pool([register for register in isa.vector_file if register not in held])
         write_c(program, self._joined(spare), spare)
-        program.add(isa.finish(program.code))
         program.finish()
 
     def _begin(self, steps: int) -> list[Instruction]:

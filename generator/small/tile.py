@@ -12,6 +12,7 @@ from ..ir import Instruction, Reg
 from ..isa.base import Column, Isa
 from ..liveness import needed
 from ..registers import Pool
+from .batch import repeat
 
 __all__ = ["FLAG_ALPHA", "FLAG_BETA", "FLAG_CONJ", "Program", "Tile"]
 
@@ -44,6 +45,12 @@ class Tile:
     interleave : {"even", "front", "none"}
     prefetch : bool
         Touch C before the loop.
+    k : int
+        So many k steps and no others, unrolled: an exact-size kernel; 0: any, known at run time.
+    lds : (int, int, int)
+        Leading dimensions of A, B and C in elements; 0: known at run time. Only where `k` is known.
+    batch : bool
+        A whole batch of problems in one call, a stride apart.
     """
 
     mode: Mode
@@ -57,6 +64,9 @@ class Tile:
     sets: int = 2
     interleave: str = "even"
     prefetch: bool = False
+    k: int = 0
+    lds: tuple[int, int, int] = (0, 0, 0)
+    batch: bool = False
 
     @property
     def vector_size(self) -> int:
@@ -91,7 +101,8 @@ class Program:
     """A kernel as instructions, with what its header tells.
 
     `sections` are titles by the position of the instruction they stand before; `loop` is where the k loop lies, and
-    `turns_outside` how many turns run before or after it once k is long enough.
+    `turns_outside` how many turns run before or after it once k is long enough; from `body` on everything is one
+    problem's.
     """
 
     isa: Isa
@@ -103,6 +114,7 @@ class Program:
     sections: dict[int, str] = field(default_factory=dict)
     loop: tuple[int, int] = (0, 0)
     turns_outside: int = 0
+    body: int = 0
 
     @property
     def steps_a_turn(self) -> int:
@@ -119,7 +131,10 @@ class Program:
             self.code.extend(part)
 
     def finish(self) -> None:
-        """Drop instructions that nothing depends on."""
+        """End the kernel, and drop instructions that nothing depends on."""
+        if self.tile.batch:
+            repeat(self)
+        self.add(self.isa.finish(self.code))
         keep = needed(self.code)
         moved = [0, *itertools.accumulate(keep)]
         self.sections = {moved[position]: title for position, title in self.sections.items()}

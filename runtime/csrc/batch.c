@@ -75,28 +75,37 @@ typedef struct strided {
     int64_t count, parts;
 } strided;
 
-static void run_part(void *context, int64_t part)
+/* Run so many products, at least one, from these pointers on. */
+static inline __attribute__((always_inline)) void run_strided(const strided *s, batch *all, const char *a,
+                                                              const char *b, char *c, int64_t count)
 {
-    const strided *s = context;
-    batch mine = *s->all; /* running changes the arguments */
-    int64_t i = begin_of(s->count, s->parts, part), end = begin_of(s->count, s->parts, part + 1);
-    const char *x = s->a + i * s->stride_a, *y = s->b + i * s->stride_b;
-    char *z = s->c + i * s->stride_c;
-    for (;; x += s->stride_a, y += s->stride_b, z += s->stride_c) {
-        run(&mine, x, y, z);
-        if (++i == end) { /* before the pointers move: there may be nothing beyond the last */
+    if (tw_run_many(all->plan, &all->args, count, a, s->stride_a, b, s->stride_b, c, s->stride_c)) {
+        return;
+    }
+    for (int64_t i = 0;; a += s->stride_a, b += s->stride_b, c += s->stride_c) {
+        run(all, a, b, c);
+        if (++i == count) { /* before the pointers move: there may be nothing beyond the last */
             return;
         }
     }
 }
 
-/* Do C's of `rows` runs of `length` elements share any, each `stride` from the last? They may lie between one another. */
+static void run_part(void *context, int64_t part)
+{
+    const strided *s = context;
+    batch mine = *s->all; /* running changes the arguments */
+    int64_t i = begin_of(s->count, s->parts, part), end = begin_of(s->count, s->parts, part + 1);
+    run_strided(s, &mine, s->a + i * s->stride_a, s->b + i * s->stride_b, s->c + i * s->stride_c, end - i);
+}
+
+/* Do C's of `rows` runs of `length` bytes, `ld` from one run to the next, share any, each `stride` from the last? They may
+ * lie between one another. */
 static bool overlap(int64_t count, int64_t stride, int64_t rows, int64_t length, int64_t ld)
 {
     stride = stride < 0 ? -stride : stride;
     int64_t extent = (rows - 1) * ld + length;
     for (int64_t i = 1; i < count && stride < extent && i <= (extent - 1) / stride; i++) {
-        int64_t row = i * stride / ld, column = i * stride % ld; /* where the first C has the i-th's first element */
+        int64_t row = i * stride / ld, column = i * stride % ld; /* where the first C has the i-th's first byte */
         if ((row < rows && column < length) || (row + 1 < rows && ld - column < length)) {
             return true;
         }
@@ -107,6 +116,9 @@ static bool overlap(int64_t count, int64_t stride, int64_t rows, int64_t length,
 int tw_gemm_batch_strided(const tw_gemm_plan *plan, int64_t count, const void *alpha, const void *a, int64_t stride_a,
                           const void *b, int64_t stride_b, const void *beta, void *c, int64_t stride_c)
 {
+    if (plan == NULL) {
+        return tw_refuse_plan("tw_gemm_batch_strided");
+    }
     batch all = begin(plan, alpha, beta);
     const tw_form *form = &plan->form;
     if (count < 0) {
@@ -124,23 +136,25 @@ int tw_gemm_batch_strided(const tw_gemm_plan *plan, int64_t count, const void *a
                        (long long)count);
     }
     int64_t element = tw_element_bytes(form->dtype);
-    if (overlap(count, stride_c, form->n, form->m, form->ldc / element)) {
+    strided each = {.stride_a = all.unread ? 0 : stride_a * element,
+                    .stride_b = all.unread ? 0 : stride_b * element,
+                    .stride_c = stride_c * element};
+    if (overlap(count, each.stride_c, form->n, form->m * element, form->ldc)) {
         return tw_fail(TW_ERROR_BATCH,
                        "tw_gemm_batch_strided: stride_c is %lld but each C is %lld x %lld with ldc %lld, so that they "
                        "overlap; with %lld or more they lie behind one another.",
                        (long long)stride_c, (long long)plan->key.m, (long long)plan->key.n, (long long)plan->key.ldc,
                        (long long)((form->n - 1) * (form->ldc / element) + form->m));
     }
-    strided each = {
-        &all,  a, b, c, all.unread ? 0 : stride_a * element, all.unread ? 0 : stride_b * element, stride_c * element,
-        count, 1};
     int threads;
     each.parts = parts_of(time_of(form) * (double)count, count, &threads);
-    if (each.parts == 1) {
-        run_part(&each, 0);
-    } else {
-        tw_parallel(threads, each.parts, run_part, &each);
+    if (__builtin_expect(each.parts == 1, 1)) {
+        run_strided(&each, &all, a, b, c, count);
+        return TW_OK;
     }
+    each.all = &all, each.count = count;
+    each.a = a, each.b = b, each.c = c;
+    tw_parallel(threads, each.parts, run_part, &each);
     return TW_OK;
 }
 
@@ -273,6 +287,9 @@ int tw_gemm_batch_groups(int64_t groups, const tw_gemm_plan *const *plans, const
         int64_t count = counts[group];
         if (count < 0) {
             return tw_fail(TW_ERROR_BATCH, "tw_gemm_batch: a count is %lld; it must be 0 or more.", (long long)count);
+        }
+        if (plans[group] == NULL) {
+            return tw_refuse_plan("tw_gemm_batch");
         }
         batch all = begin(plans[group], alpha ? alpha[group] : NULL, beta ? beta[group] : NULL);
         if (!all.nothing && count > 0) {

@@ -1,6 +1,6 @@
 /* cache.c - plans by what they were asked for: one table for the process, read without locks, never emptied.
  *
- * A plan that is in the table stays there, so a thread may keep a pointer to it. That bounds the table: when the places
+ * A plan once in the table is never freed, so a thread may keep a pointer to it. That bounds the table: when the places
  * for a hash are taken, further shapes are planned at each call (tens of nanoseconds more). No lock that a fork could
  * leave held: threads that come first together each make the plan, and one is kept. */
 #include <stdlib.h>
@@ -45,6 +45,44 @@ static int make(const tw_key *key, tw_gemm_plan **made)
     return TW_OK;
 }
 
+/* Do they run the same kernels? */
+static bool same_kernels(const tw_gemm_plan *x, const tw_gemm_plan *y)
+{
+    bool same =
+        x->count == y->count && x->many.each.run == y->many.each.run && x->many.across.run == y->many.across.run;
+    for (int i = 0; same && i < x->count; i++) {
+        same = x->commands[i].run == y->commands[i].run;
+    }
+    return same;
+}
+
+/* The plan that was there keeps its memory, for threads hold pointers to it, but no key is the same as its own now. */
+static void renew(_Atomic(tw_gemm_plan *) *place)
+{
+    tw_gemm_plan *old = atomic_load_explicit(place, memory_order_acquire), *made;
+    if (old == NULL) {
+        return;
+    }
+    tw_key key = old->key;
+    key.variant = __atomic_load_n(&old->key.variant, __ATOMIC_RELAXED);
+    if (key.variant < 0 || make(&key, &made) != TW_OK || made == NULL) { /* below 0: another thread has done it */
+        return;
+    }
+    if (!same_kernels(made, old) &&
+        atomic_compare_exchange_strong_explicit(place, &old, made, memory_order_acq_rel, memory_order_acquire)) {
+        __atomic_store_n(&old->key.variant, -1, __ATOMIC_RELAXED);
+    } else {
+        free(made);
+    }
+}
+
+void tw_cache_renew(void)
+{
+    for (int i = 0; i < PLACES; i++) {
+        renew(&places[i]);
+    }
+}
+
 int tw_cache_find(const tw_key *key, const tw_gemm_plan **found)
 {
     *found = NULL;
@@ -57,12 +95,16 @@ int tw_cache_find(const tw_key *key, const tw_gemm_plan **found)
         tw_gemm_plan *plan = atomic_load_explicit(place, memory_order_acquire);
         if (plan == NULL) {
             tw_gemm_plan *made;
+            int epoch = tw_special_epoch();
             int status = make(key, &made);
             if (status != TW_OK || made == NULL) {
                 return status;
             }
             if (atomic_compare_exchange_strong_explicit(place, &plan, made, memory_order_acq_rel,
                                                         memory_order_acquire)) {
+                if (epoch != tw_special_epoch()) { /* its making may have missed kernels that it should have */
+                    renew(place);
+                }
                 *found = made;
                 return TW_OK;
             }

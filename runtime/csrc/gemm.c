@@ -27,25 +27,27 @@ static int mode_of(tw_operation a, tw_operation b, bool paired)
 }
 
 /* As tw_select, of one ISA only; *tiles is NULL where it has no kernels for this. */
-static int select_from(int isa, int dtype, tw_operation a, tw_operation b, const tw_tiles **tiles, int *mode)
+static int select_from(int isa, int dtype, tw_operation a, tw_operation b, tw_steps steps, const tw_tiles **tiles,
+                       int *mode)
 {
     *mode = mode_of(a, b, true);
-    int status = tw_tiles_find(isa, dtype, *mode, tiles);
+    int status = tw_tiles_find(isa, dtype, *mode, steps, tiles);
     if (status != TW_OK || *tiles == NULL || a.conj == b.conj || tw_tiles_paired(*tiles)) {
         return status;
     }
     *mode = mode_of(a, b, false);
     *tiles = NULL;
-    return *mode < 0 ? TW_OK : tw_tiles_find(isa, dtype, *mode, tiles);
+    return *mode < 0 ? TW_OK : tw_tiles_find(isa, dtype, *mode, steps, tiles);
 }
 
-int tw_select(int isa, int dtype, tw_operation a, tw_operation b, const tw_tiles **tiles, int *mode, int *served_by)
+int tw_select(int isa, int dtype, tw_operation a, tw_operation b, tw_steps steps, const tw_tiles **tiles, int *mode,
+              int *served_by)
 {
     *served_by = isa;
-    int status = select_from(isa, dtype, a, b, tiles, mode);
+    int status = select_from(isa, dtype, a, b, steps, tiles, mode);
     if (status == TW_OK && *tiles == NULL && isa != TW_ISA_SCALAR) {
         *served_by = TW_ISA_SCALAR;
-        status = select_from(TW_ISA_SCALAR, dtype, a, b, tiles, mode);
+        status = select_from(TW_ISA_SCALAR, dtype, a, b, steps, tiles, mode);
     }
     if (status == TW_OK && *tiles == NULL) {
         return tw_fail(
@@ -115,6 +117,7 @@ static int check(const tw_key *key, int dtype, tw_operation *op_a, tw_operation 
 static tw_form transposed(tw_form f)
 {
     tw_form t = f;
+    t.exchanged = !f.exchanged;
     t.m = f.n, t.n = f.m;
     t.trans_a = f.trans_b, t.conj_a = f.conj_b, t.lda = f.ldb;
     t.trans_b = f.trans_a, t.conj_b = f.conj_a, t.ldb = f.lda;
@@ -147,7 +150,18 @@ int tw_form_of(const tw_key *key, tw_form *form, int *isa)
     if (key->layout == TW_ROW_MAJOR) {
         *form = transposed(*form);
     }
-    /* A single row whose elements are neighbours is as well a column: the modes that see A along k have kernels that
+    /* A row of C whose elements are neighbours is as well a column, which fills vectors; so where a row of A is, or A is
+     * stored as a column. Complex products on x86 have no other kernels for it. */
+    bool along = form->trans_a || form->lda == element, x86 = *isa == TW_ISA_AVX512 || *isa == TW_ISA_AVX2;
+    if (form->m == 1 && form->n > 1 && form->ldc == element && along && x86 && tw_is_complex(dtype)) {
+        bool columns = form->trans_b; /* B as stored, whose transpose now comes first */
+        *form = transposed(*form);
+        form->trans_a = !columns;
+        form->trans_b = false;
+        form->ldb = form->k * element;
+        form->ldc = form->m * element;
+    }
+    /* A single row of A whose elements are neighbours is as well a column: the modes that see A along k have kernels that
      * fill vectors with it, where the others would use one lane. */
     if (form->m == 1 && form->k > 1 && !form->trans_a && form->lda == element && !tw_is_complex(dtype)) {
         form->trans_a = true;
@@ -211,11 +225,11 @@ static inline __attribute__((always_inline)) bool again(int dtype, int layout, i
 
 /* Then run its plan, if the scalars ask no more of the kernels than to write or to add: done, and true. All that is rare,
  * and every error, is left to `general`. The whole way is about sixty instructions on AArch64; nothing is written down. */
-static inline __attribute__((always_inline)) bool run(int layout, const void *a, const void *b, void *c, tw_plain plain)
+static inline __attribute__((always_inline)) bool run(const void *a, const void *b, void *c, tw_plain plain)
 {
     const tw_gemm_plan *plan = last;
     const tw_args *sets = plan->sets[plain == TW_ADDED];
-    const void *x = layout == TW_COL_MAJOR ? a : b, *y = layout == TW_COL_MAJOR ? b : a;
+    const void *x = plan->exchanged ? b : a, *y = plan->exchanged ? a : b;
     if (plain == TW_GENERAL) {
         return false;
     }
@@ -265,7 +279,7 @@ int tw_sgemm(int layout, int transa, int transb, int64_t m, int64_t n, int64_t k
              int64_t lda, const float *b, int64_t ldb, float beta, float *c, int64_t ldc)
 {
     if (again(TW_S, layout, transa, transb, m, n, k, a, lda, b, ldb, c, ldc, &alpha, &beta) &&
-        run(layout, a, b, c,
+        run(a, b, c,
             alpha != 1  ? TW_GENERAL
             : beta == 1 ? TW_ADDED
             : beta == 0 ? TW_WRITTEN
@@ -279,7 +293,7 @@ int tw_dgemm(int layout, int transa, int transb, int64_t m, int64_t n, int64_t k
              int64_t lda, const double *b, int64_t ldb, double beta, double *c, int64_t ldc)
 {
     if (again(TW_D, layout, transa, transb, m, n, k, a, lda, b, ldb, c, ldc, &alpha, &beta) &&
-        run(layout, a, b, c,
+        run(a, b, c,
             alpha != 1  ? TW_GENERAL
             : beta == 1 ? TW_ADDED
             : beta == 0 ? TW_WRITTEN
@@ -307,7 +321,7 @@ int tw_cgemm(int layout, int transa, int transb, int64_t m, int64_t n, int64_t k
              int64_t lda, const void *b, int64_t ldb, const void *beta, void *c, int64_t ldc)
 {
     if (again(TW_C, layout, transa, transb, m, n, k, a, lda, b, ldb, c, ldc, alpha, beta) &&
-        run(layout, a, b, c, tw_plain_at(TW_C, alpha, beta))) {
+        run(a, b, c, tw_plain_at(TW_C, alpha, beta))) {
         return TW_OK;
     }
     return general_c(layout, transa, transb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
@@ -317,7 +331,7 @@ int tw_zgemm(int layout, int transa, int transb, int64_t m, int64_t n, int64_t k
              int64_t lda, const void *b, int64_t ldb, const void *beta, void *c, int64_t ldc)
 {
     if (again(TW_Z, layout, transa, transb, m, n, k, a, lda, b, ldb, c, ldc, alpha, beta) &&
-        run(layout, a, b, c, tw_plain_at(TW_Z, alpha, beta))) {
+        run(a, b, c, tw_plain_at(TW_Z, alpha, beta))) {
         return TW_OK;
     }
     return general_z(layout, transa, transb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
@@ -334,5 +348,6 @@ int tw_isa_serving(int dtype, int transa, int transb)
     }
     const tw_tiles *tiles;
     int mode, served_by, isa = tw_isa_current();
-    return isa >= 0 && tw_select(isa, type, op_a, op_b, &tiles, &mode, &served_by) == TW_OK ? served_by : -1;
+    return isa >= 0 && tw_select(isa, type, op_a, op_b, TW_STEPS_LONG, &tiles, &mode, &served_by) == TW_OK ? served_by
+                                                                                                           : -1;
 }

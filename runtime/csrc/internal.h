@@ -45,8 +45,16 @@ enum { TW_MOST_THREADS = 1024 };
 /* Threads that a call made now by this thread may use; 1 within a task. */
 int tw_threads_allowed(void);
 
+extern _Atomic double tw_least_share; /* nanoseconds that a thread must have to do */
+
 /* How many of them work that takes one thread so many nanoseconds is worth. */
-int tw_threads_worth(double nanoseconds);
+int tw_threads_worth_of(double nanoseconds, double share);
+
+static inline int tw_threads_worth(double nanoseconds)
+{
+    double share = atomic_load_explicit(&tw_least_share, memory_order_relaxed);
+    return nanoseconds < 2 * share ? 1 : tw_threads_worth_of(nanoseconds, share); /* most calls: nothing is called */
+}
 
 typedef void (*tw_task_fn)(void *context, int64_t task);
 
@@ -130,8 +138,13 @@ typedef struct tw_walk {
     int rows; /* height of the band being walked; 0: a new one begins */
 } tw_walk;
 
+/* Which kernel is best at a size depends on how long k is; ORDERED: for any k, none that adds products of one element of C
+ * in another order than k's. */
+typedef enum tw_steps { TW_STEPS_SHORT, TW_STEPS_MIDDLE, TW_STEPS_LONG, TW_STEPS_ORDERED, TW_STEPS_COUNT } tw_steps;
+
+tw_steps tw_steps_of(int64_t k, bool ordered);
 /* Sets *found to NULL where the kernels cannot cover every shape. TW_OK or TW_ERROR_MEMORY. */
-int tw_tiles_find(int isa, int dtype, int mode, const tw_tiles **found);
+int tw_tiles_find(int isa, int dtype, int mode, tw_steps steps, const tw_tiles **found);
 /* Do all of these kernels conjugate through `pair`? */
 bool tw_tiles_paired(const tw_tiles *tiles);
 tw_walk tw_walk_begin(const tw_tiles *tiles, int64_t m, int64_t n);
@@ -164,6 +177,7 @@ int tw_tile_c(const tw_tiles *tiles, int strategy, int64_t m, int64_t n, int64_t
 /* What a product is but for its pointers and scalars, as the kernels see it: column-major, leading dimensions in bytes. */
 typedef struct tw_form {
     int dtype, mode;
+    bool exchanged; /* the kernels' A is the caller's B */
     bool trans_a, trans_b, conj_a, conj_b;
     int64_t m, n, k, lda, ldb, ldc;
 } tw_form;
@@ -184,6 +198,22 @@ tw_args tw_args_of(const tw_form *form);
 void tw_args_scale(tw_args *args, int dtype, const tw_scalar *alpha, const tw_scalar *beta);
 tw_command tw_command_of(const tw_form *form, const tw_tile *tile);
 
+/* ---- turn.c: an operand turned round first ---- */
+
+enum { TW_PANEL = 1 << 14 }; /* bytes on the stack for it */
+
+/* `lines` lines of `length` neighbours, `ld` bytes apart; element p of line i goes to place p lines + i. */
+typedef struct tw_turn {
+    char operand; /* 'A' or 'B' of the kernels; 0: neither */
+    int64_t offset, lines, length, ld;
+} tw_turn;
+
+/* Is it worth while? Then the form becomes that of the product with it turned. `ordered`: sums keep k's order. */
+void tw_turn_choose(tw_form *form, int isa, bool ordered, tw_turn *turn);
+/* Or that of the last rows alone? Then the form becomes theirs; how many, or 0. */
+int tw_turn_rows(tw_form *form, int isa, bool ordered, tw_turn *turn);
+void tw_turn_into(const tw_turn *turn, int dtype, const void *matrix, void *panel);
+
 static inline void tw_run_command(const tw_command *command, const void *a, const void *b, void *c, tw_args *args)
 {
     args->mask = command->mask;
@@ -191,6 +221,40 @@ static inline void tw_run_command(const tw_command *command, const void *a, cons
     args->flags = (args->flags & ~(uint64_t)TW_FLAG_CONJ) | command->conj;
     command->run((const char *)a + command->a, (const char *)b + command->b, (char *)c + command->c, args);
 }
+
+/* ---- special.c: kernels for one size ---- */
+
+enum {
+    TW_MOST_EXACT = 64, /* steps of such a kernel at most */
+    TW_MANY = 4         /* fewer problems do not repay what a kernel across a batch needs to be told */
+};
+
+struct tw_gemm_plan;
+
+/* The one that does all of C; false: there is none. */
+bool tw_special_whole(const tw_form *form, int isa, tw_command *command);
+/* Put kernels for just this k in place of the tiles' own where there are any. */
+void tw_special_tiles(const tw_form *form, int isa, int count, tw_tile *tiles);
+/* What runs a batch of this product in one call; `run` is NULL where nothing does. */
+typedef struct tw_many {
+    tw_command each;   /* one problem after the other */
+    tw_command across; /* so many at a time, a lane each */
+    int64_t lanes;
+} tw_many;
+
+tw_many tw_special_many(const tw_form *form, int isa);
+/* Run a batch so, strides in bytes, with arguments that hold the scalars; false: nothing was done. */
+bool tw_run_many(const struct tw_gemm_plan *plan, const tw_args *args, int64_t count, const void *a, int64_t stride_a,
+                 const void *b, int64_t stride_b, void *c, int64_t stride_c);
+/* The one with that function; NULL: none. */
+const tw_kernel *tw_special_running(tw_kernel_fn run);
+/* Changes when kernels are registered. */
+int tw_special_epoch(void);
+const struct tw_special *tw_special_at(int index);
+
+/* ---- selftest.c ---- */
+
+bool tw_special_is_right(const struct tw_special *special);
 
 /* ---- kernels.c ---- */
 
@@ -220,13 +284,20 @@ typedef struct tw_key {
     int32_t variant; /* dtype, and what else the choice of kernels depends on: tw_variant */
 } tw_key;
 
-/* Loads and exclusive ors that wait for nothing; one branch. */
+/* Loads and exclusive ors that wait for nothing; one branch. `x` may be a plan's: see tw_cache_renew. */
 static inline bool tw_key_same(const tw_key *x, const tw_key *y)
 {
+    int32_t variant = __atomic_load_n(&x->variant, __ATOMIC_RELAXED);
     return ((x->m ^ y->m) | (x->n ^ y->n) | (x->k ^ y->k) | (x->lda ^ y->lda) | (x->ldb ^ y->ldb) | (x->ldc ^ y->ldc) |
-            (x->layout ^ y->layout) | (x->transa ^ y->transa) | (x->transb ^ y->transb) | (x->variant ^ y->variant)) ==
-           0;
+            (x->layout ^ y->layout) | (x->transa ^ y->transa) | (x->transb ^ y->transb) | (variant ^ y->variant)) == 0;
 }
+
+/* The last rows of C, on their own with A turned: commands from `first` on. */
+typedef struct tw_strip {
+    int rows, first; /* no rows: there is none */
+    tw_form form;
+    const tw_tiles *tiles;
+} tw_strip;
 
 enum { TW_PLAN_SETS = 6 }; /* tiles differ in their arguments only where C ends */
 
@@ -235,13 +306,17 @@ struct tw_gemm_plan {
     tw_kernel_fn run;              /* a product of one tile: its kernel, at the matrices' first elements; else NULL */
     int16_t ready;                 /* commands, if each has a set of arguments and nobody counts them; else 0 */
     int16_t count;                 /* commands; -1: more than are listed */
-    bool exchanged;                /* row-major: the kernels' A is the caller's B */
+    bool exchanged;                /* the kernels' A is the caller's B: row-major, but for a row taken as a column */
     bool walked;                   /* cut by the walk, not by the tiler */
     tw_args args;                  /* for alpha = 1 and beta = 0 */
     tw_args sets[2][TW_PLAN_SETS]; /* with what tiles differ in, for beta = 0 and for beta = 1 */
     tw_form form;
+    tw_form main; /* what most commands compute: the form, one operand turned if one is, without the strip's rows */
     const tw_tiles *tiles;
+    tw_strip strip;
+    tw_turn turn;
     int served_by;         /* ISA */
+    tw_many many;          /* a batch in one call */
     tw_command commands[]; /* at least one */
 };
 
@@ -298,18 +373,25 @@ void tw_plan_run_ready(const tw_gemm_plan *plan, const void *a, const void *b, v
 int tw_plan_run_once(const tw_key *key, const tw_scalar *alpha, const void *a, const void *b, const tw_scalar *beta,
                      void *c);
 
+/* A caller passed no plan. */
+int tw_refuse_plan(const char *function);
+
 /* ---- cache.c: plans by key ---- */
 
 /* The plan of that key, made if need be; lives as long as the process. *found = NULL: it is not kept, for C is
  * large, the cache full or memory short. A status. */
 int tw_cache_find(const tw_key *key, const tw_gemm_plan **found);
+/* Kernels were registered: make the plans that are kept once more. Who has one of those before may go on running it, but
+ * no call finds it any more. */
+void tw_cache_renew(void);
 
 /* ---- trace.c ---- */
 
 extern int tw_verbose; /* set at load; then plans have no `run`, so that every product passes tw_plan_run_tiles */
 
-/* Count, and with 2 say, that this plan ran so often. */
-void tw_trace(const tw_gemm_plan *plan, int64_t calls);
+int64_t tw_trace_clock(void);
+/* Count, and with 2 say, that this plan ran so often and took so long together. */
+void tw_trace(const tw_gemm_plan *plan, int64_t calls, int64_t nanoseconds);
 
 /* ---- gemm.c ---- */
 
@@ -324,7 +406,8 @@ bool tw_operation_of(int letter, int dtype, tw_operation *operation);
 /* The type with that letter; -1: none. */
 int tw_dtype_of(int letter);
 /* The tiles that serve a column-major product on `isa`, else those of scalar, and the kernels' mode. A status. */
-int tw_select(int isa, int dtype, tw_operation a, tw_operation b, const tw_tiles **tiles, int *mode, int *served_by);
+int tw_select(int isa, int dtype, tw_operation a, tw_operation b, tw_steps steps, const tw_tiles **tiles, int *mode,
+              int *served_by);
 /* Check a key and see it column-major; *isa is what it asks for. A status. */
 int tw_form_of(const tw_key *key, tw_form *form, int *isa);
 /* Which pointer is NULL but would be used; `null` is its argument number. */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "internal.h"
+#include "siblings.h"
 
 enum { BEST, ENVIRONMENT, CALL };
 
@@ -20,6 +21,7 @@ void tw_choose(atomic_int *choice, int value)
         variant = tw_variant(0, atomic_load(&tw_isa_now), atomic_load(&tw_tiler_now));
         atomic_store(&tw_variant_now, variant);
     } while (variant != tw_variant(0, atomic_load(&tw_isa_now), atomic_load(&tw_tiler_now)));
+    atomic_fetch_add(&tw_settings, 1);
 }
 
 int tw_isa_count(void)

@@ -9,6 +9,11 @@ typedef union small_plan {
     char bytes[sizeof(tw_gemm_plan) + sizeof(tw_command)];
 } small_plan;
 
+static int64_t lda_of(const tw_gemm_plan *plan, int command)
+{
+    return plan->strip.rows && command >= plan->strip.first ? plan->strip.form.lda : plan->main.lda;
+}
+
 /* Put the arguments of every tile together once, for alpha = 1 and beta = 0 or 1, a set for all tiles that agree in them. */
 static void make_ready(tw_gemm_plan *plan)
 {
@@ -18,7 +23,7 @@ static void make_ready(tw_gemm_plan *plan)
         tw_command *command = &plan->commands[i];
         int set = 0;
         while (set < used && (sets[set].mask != command->mask || sets[set].lanes != command->lanes ||
-                              sets[set].flags != command->conj)) {
+                              sets[set].flags != command->conj || sets[set].lda != lda_of(plan, i))) {
             set++;
         }
         if (set == TW_PLAN_SETS) {
@@ -26,6 +31,7 @@ static void make_ready(tw_gemm_plan *plan)
         }
         if (set == used) {
             sets[used] = plan->args;
+            sets[used].lda = lda_of(plan, i);
             sets[used].mask = command->mask;
             sets[used].lanes = command->lanes;
             sets[used++].flags = command->conj;
@@ -41,10 +47,55 @@ static void make_ready(tw_gemm_plan *plan)
         tw_args_scale(&plan->sets[1][set], plan->form.dtype, &one, &one);
     }
     plan->ready = plan->count;
-    if (plan->count == 1) {
+    if (plan->count == 1 && plan->turn.operand == 0) {
         plan->run = plan->commands[0].run;
         plan->args = sets[0];
     }
+}
+
+/* Cut a part of C, from row i on, and add its commands; all or, with false, none. */
+static bool add_tiles(tw_gemm_plan *plan, const tw_form *form, const tw_tiles *tiles, int64_t i)
+{
+    tw_tile_list list;
+    int count = tw_tile_c(tiles, plan->key.variant >> 16, form->m, form->n, form->k, &list);
+    tw_special_tiles(form, plan->served_by, count, list.tiles);
+    if (count < 0 || plan->count + count > TW_PLAN_TILES) {
+        return false;
+    }
+    for (int tile = 0; tile < count; tile++) {
+        tw_command *command = &plan->commands[plan->count++];
+        *command = tw_command_of(form, &list.tiles[tile]);
+        command->c += i * tw_element_bytes(form->dtype);
+    }
+    return true;
+}
+
+/* The main part and the strip of the last rows, where that is worth while. False: not so, and nothing is changed. */
+static bool fill_strip(tw_gemm_plan *plan, int isa)
+{
+    tw_strip strip = {.form = plan->main};
+    tw_turn turn;
+    strip.rows = tw_turn_rows(&strip.form, isa, false, &turn);
+    int served_by, mode;
+    if (strip.rows == 0 ||
+        tw_select(isa, strip.form.dtype, (tw_operation){true, false}, (tw_operation){false, false},
+                  tw_steps_of(strip.form.k, false), &strip.tiles, &mode, &served_by) != TW_OK ||
+        served_by != isa) {
+        return false;
+    }
+    strip.form.mode = mode;
+    plan->main.m -= strip.rows;
+    if (add_tiles(plan, &plan->main, plan->tiles, 0)) {
+        strip.first = plan->count;
+        if (add_tiles(plan, &strip.form, strip.tiles, plan->main.m)) {
+            plan->strip = strip;
+            plan->turn = turn;
+            return true;
+        }
+    }
+    plan->main.m += strip.rows;
+    plan->count = 0;
+    return false;
 }
 
 int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room)
@@ -59,73 +110,137 @@ int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room)
         return status;
     }
     plan->key = *key;
-    plan->exchanged = key->layout == TW_ROW_MAJOR;
+    plan->exchanged = form->exchanged;
     plan->run = NULL;
     plan->ready = 0;
     plan->walked = room < TW_PLAN_TILES;
     plan->count = 0;
     plan->tiles = NULL;
+    plan->turn = (tw_turn){0};
+    plan->strip.rows = 0;
     plan->args = (tw_args){0};
+    plan->many = (tw_many){.lanes = 0};
     plan->served_by = isa;
     if (form->m == 0 || form->n == 0) {
         return TW_OK;
     }
     /* Without steps nothing is read, so nothing need be conjugated: whatever kernels there are will do. */
-    tw_operation op_a = {form->trans_a, form->conj_a && form->k > 0},
-                 op_b = {form->trans_b, form->conj_b && form->k > 0};
-    status = tw_select(isa, form->dtype, op_a, op_b, &plan->tiles, &form->mode, &plan->served_by);
+    form->conj_a = form->conj_a && form->k > 0;
+    form->conj_b = form->conj_b && form->k > 0;
+    tw_form *main = &plan->main;
+    *main = *form;
+    if (!plan->walked) {
+        plan->many = tw_special_many(form, isa);
+        if (tw_special_whole(form, isa, &plan->commands[0])) {
+            plan->args = tw_args_of(form);
+            plan->count = 1;
+            make_ready(plan);
+            return TW_OK;
+        }
+    }
+    tw_turn_choose(main, isa, false, &plan->turn);
+    tw_operation op_a = {main->trans_a, main->conj_a}, op_b = {main->trans_b, main->conj_b};
+    status = tw_select(isa, main->dtype, op_a, op_b, tw_steps_of(main->k, false), &plan->tiles, &main->mode,
+                       &plan->served_by);
     if (status != TW_OK) {
         return status;
     }
-    form->conj_a = op_a.conj;
-    form->conj_b = op_b.conj;
-    plan->args = tw_args_of(form);
+    plan->args = tw_args_of(main);
     if (plan->walked) { /* for this call alone: nothing is searched */
-        tw_walk walk = tw_walk_begin(plan->tiles, form->m, form->n);
+        tw_walk walk = tw_walk_begin(plan->tiles, main->m, main->n);
         tw_tile tile;
         while (plan->count >= 0 && tw_walk_next(&walk, &tile)) {
             if (plan->count == room) {
                 plan->count = -1;
             } else {
-                plan->commands[plan->count++] = tw_command_of(form, &tile);
+                plan->commands[plan->count++] = tw_command_of(main, &tile);
             }
         }
-    } else {
-        tw_tile_list list;
-        plan->count = (int16_t)tw_tile_c(plan->tiles, key->variant >> 16, form->m, form->n, form->k, &list);
-        for (int i = 0; i < plan->count; i++) {
-            plan->commands[i] = tw_command_of(form, &list.tiles[i]);
-        }
+    } else if (!fill_strip(plan, isa) && !add_tiles(plan, main, plan->tiles, 0)) {
+        plan->count = -1;
     }
     make_ready(plan);
     return TW_OK;
 }
 
-void tw_plan_run_ready(const tw_gemm_plan *plan, const void *a, const void *b, void *c, const tw_args *sets)
+static inline void run_sets(const tw_command *command, const tw_command *end, const void *x, const void *y, void *c,
+                            const tw_args *sets)
 {
-    const tw_command *command = plan->commands, *end = command + plan->ready;
     do {
         const void *args = (const char *)sets + command->set;
-        command->run((const char *)a + command->a, (const char *)b + command->b, (char *)c + command->c, args);
+        command->run((const char *)x + command->a, (const char *)y + command->b, (char *)c + command->c, args);
     } while (++command != end);
+}
+
+static void run_tiles(const tw_gemm_plan *plan, int first, int end, const void *x, const void *y, void *c,
+                      tw_args *args)
+{
+    for (int i = first; i < end; i++) {
+        tw_run_command(&plan->commands[i], x, y, c, args);
+    }
+    if (end < 0) {
+        tw_walk walk = tw_walk_begin(plan->tiles, plan->main.m, plan->main.n);
+        tw_tile tile;
+        while (tw_walk_next(&walk, &tile)) {
+            tw_command command = tw_command_of(&plan->main, &tile);
+            tw_run_command(&command, x, y, c, args);
+        }
+    }
+}
+
+/* With one operand turned, either with ready arguments or with `args`: a function of its own, so that others need no room
+ * for the panel. */
+static __attribute__((noinline)) void run_turned(const tw_gemm_plan *plan, const void *x, const void *y, void *c,
+                                                 const tw_args *sets, tw_args *args)
+{
+    _Alignas(64) char panel[TW_PANEL];
+    bool of_a = plan->turn.operand == 'A';
+    int first = plan->strip.rows ? plan->strip.first : 0;
+    const tw_command *commands = plan->commands;
+    const void *turned_x = of_a ? panel : x, *turned_y = of_a ? y : panel;
+    if (sets != NULL || args->k > 0) {
+        tw_turn_into(&plan->turn, plan->form.dtype, of_a ? x : y, panel);
+    }
+    if (sets != NULL) {
+        if (first > 0) {
+            run_sets(commands, commands + first, x, y, c, sets);
+        }
+        run_sets(commands + first, commands + plan->count, turned_x, turned_y, c, sets);
+        return;
+    }
+    if (first > 0) {
+        run_tiles(plan, 0, first, x, y, c, args);
+        args->lda = plan->strip.form.lda;
+    }
+    run_tiles(plan, first, plan->count, turned_x, turned_y, c, args);
+    args->lda = plan->main.lda; /* a batch uses them again */
+}
+
+void tw_plan_run_ready(const tw_gemm_plan *plan, const void *x, const void *y, void *c, const tw_args *sets)
+{
+    if (plan->turn.operand == 0) {
+        run_sets(plan->commands, plan->commands + plan->ready, x, y, c, sets);
+    } else {
+        run_turned(plan, x, y, c, sets, NULL);
+    }
+}
+
+static void run_all(const tw_gemm_plan *plan, const void *a, const void *b, void *c, tw_args *args)
+{
+    const void *x = plan->exchanged ? b : a, *y = plan->exchanged ? a : b;
+    if (plan->turn.operand == 0) {
+        run_tiles(plan, 0, plan->count, x, y, c, args);
+    } else {
+        run_turned(plan, x, y, c, NULL, args);
+    }
 }
 
 void tw_plan_run_tiles(const tw_gemm_plan *plan, const void *a, const void *b, void *c, tw_args *args)
 {
+    int64_t begun = __builtin_expect(tw_verbose, 0) ? tw_trace_clock() : 0;
+    run_all(plan, a, b, c, args);
     if (__builtin_expect(tw_verbose, 0)) {
-        tw_trace(plan, 1);
-    }
-    const void *x = plan->exchanged ? b : a, *y = plan->exchanged ? a : b;
-    for (int i = 0; i < plan->count; i++) {
-        tw_run_command(&plan->commands[i], x, y, c, args);
-    }
-    if (plan->count < 0) {
-        tw_walk walk = tw_walk_begin(plan->tiles, plan->form.m, plan->form.n);
-        tw_tile tile;
-        while (tw_walk_next(&walk, &tile)) {
-            tw_command command = tw_command_of(&plan->form, &tile);
-            tw_run_command(&command, x, y, c, args);
-        }
+        tw_trace(plan, 1, tw_trace_clock() - begun);
     }
 }
 
@@ -203,9 +318,15 @@ void tw_gemm_plan_destroy(tw_gemm_plan *plan)
     free(plan);
 }
 
+int tw_refuse_plan(const char *function)
+{
+    return tw_fail(TW_ERROR_PLAN, "%s: the plan is NULL; tw_gemm_plan_create makes one, and says why where it cannot.",
+                   function);
+}
+
 int tw_gemm_execute(const tw_gemm_plan *plan, const void *a, const void *b, void *c)
 {
-    if (a != NULL && b != NULL && c != NULL) {
+    if (plan != NULL && a != NULL && b != NULL && c != NULL) {
         const void *x = plan->exchanged ? b : a, *y = plan->exchanged ? a : b;
         if (plan->run != NULL) {
             plan->run(x, y, c, plan->sets[0]);
@@ -222,6 +343,9 @@ int tw_gemm_execute(const tw_gemm_plan *plan, const void *a, const void *b, void
 int tw_gemm_plan_execute(const tw_gemm_plan *plan, const void *alpha, const void *a, const void *b, const void *beta,
                          void *c)
 {
+    if (plan == NULL) {
+        return tw_refuse_plan("tw_gemm_plan_execute");
+    }
     int dtype = plan->form.dtype;
     if (alpha != NULL && beta != NULL && a != NULL && b != NULL && c != NULL && plan->ready != 0) {
         tw_plain plain = tw_plain_at(dtype, alpha, beta);
@@ -237,6 +361,9 @@ int tw_gemm_plan_execute(const tw_gemm_plan *plan, const void *alpha, const void
 
 int tw_gemm_bound_run(const tw_gemm_bound *bound)
 {
+    if (bound == NULL) {
+        return tw_refuse_plan("tw_gemm_bound_run");
+    }
     if (bound->alpha == NULL && bound->beta == NULL) {
         return tw_gemm_execute(bound->plan, bound->a, bound->b, bound->c);
     }

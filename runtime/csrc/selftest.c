@@ -136,21 +136,24 @@ static void start(workspace *bench, const sample *s)
     memcpy(bench->c, bench->before, (size_t)(lines * s->ldc * tw_element_bytes(s->dtype)));
 }
 
-static bool kernel_size_is_right(workspace *bench, const tw_kernel *kernel, int m, int n)
+/* At these depths, in rising order from 0; `special` is what else the kernel knows, or NULL. */
+static bool kernel_size_is_right(workspace *bench, const tw_kernel *kernel, int m, int n, const int *depths, int count,
+                                 const tw_special *special)
 {
-    static const int depths[] = {0, 1, 2, 3, 5, 8, 17};
     bool good = true;
-    sample s = {.dtype = kernel->dtype, .m = m, .n = n, .ldc = m + 1};
+    sample s = {.dtype = kernel->dtype, .m = m, .n = n};
+    int most = depths[count - 1] > MOST_K ? depths[count - 1] : MOST_K;
     s.op_a.trans = tw_mode_transposes_a(kernel->mode);
     s.op_b.trans = tw_mode_transposes_b(kernel->mode);
-    s.lda = (s.op_a.trans ? MOST_K : m) + 2;
-    s.ldb = (s.op_b.trans ? n : MOST_K) + PADDING;
+    s.lda = special && special->lda ? special->lda : (s.op_a.trans ? most : m) + 2;
+    s.ldb = special && special->ldb ? special->ldb : (s.op_b.trans ? n : most) + PADDING;
+    s.ldc = special && special->ldc ? special->ldc : m + 1;
     for (int conj = 0; conj < 4; conj++) {
         s.op_a.conj = conj & 1, s.op_b.conj = conj >> 1;
         if (!tw_kernel_conjugates(kernel, s.op_a.conj, s.op_b.conj)) {
             continue;
         }
-        for (size_t depth = 0; depth < sizeof depths / sizeof depths[0]; depth++) {
+        for (int depth = 0; depth < count; depth++) {
             int known = depth ? depths[depth - 1] : 0;
             s.k = depths[depth];
             multiply(bench, &s, known);
@@ -169,6 +172,7 @@ static bool kernel_size_is_right(workspace *bench, const tw_kernel *kernel, int 
 /* The smallest, the largest and a middle size in the masked direction. */
 static bool kernel_is_right(workspace *bench, const tw_kernel *kernel)
 {
+    static const int depths[] = {0, 1, 2, 3, 5, 8, 17};
     bool good = true;
     tw_reach reach = tw_kernel_reach(kernel);
     if (reach.most_m > MOST_MN || reach.most_n > MOST_MN) {
@@ -181,8 +185,105 @@ static bool kernel_is_right(workspace *bench, const tw_kernel *kernel)
     for (int size = 0; size < sizes; size++) {
         int m = reach.most_m - (reach.most_m - reach.least_m) * size / (sizes > 1 ? sizes - 1 : 1);
         int n = reach.most_n - (reach.most_n - reach.least_n) * size / (sizes > 1 ? sizes - 1 : 1);
-        good = kernel_size_is_right(bench, kernel, m, n) && good;
+        good = kernel_size_is_right(bench, kernel, m, n, depths, sizeof depths / sizeof depths[0], NULL) && good;
     }
+    return good;
+}
+
+/* A batch in one call, element by element as the same products one after the other by kernels for any size. */
+static bool many_are_right(workspace *bench, const tw_special *special, int m, int n)
+{
+    const tw_kernel *kernel = &special->kernel;
+    int count = special->lanes > 1 ? 2 * special->lanes : 5;
+    bool trans_a = tw_mode_transposes_a(kernel->mode), trans_b = tw_mode_transposes_b(kernel->mode), good = true;
+    int64_t element = tw_element_bytes(kernel->dtype);
+    int64_t lda = special->lda ? special->lda : (trans_a ? special->k : m) + 2,
+            ldb = special->ldb ? special->ldb : (trans_b ? n : special->k) + 1,
+            ldc = special->ldc ? special->ldc : m + PADDING;
+    int64_t stride_a = lda * (trans_a ? m : special->k) + 1, stride_b = ldb * (trans_b ? special->k : n) + 2,
+            stride_c = ldc * n + 3, size = stride_c * count;
+    if (stride_a * count > ROOM || stride_b * count > ROOM || size > MOST_MN * MOST_MN) {
+        return false;
+    }
+    for (int choice = 0; choice < 3 * 4; choice++) {
+        sample s = {.dtype = kernel->dtype};
+        bool conj_a = choice / 3 & 1, conj_b = choice / 3 >> 1;
+        if (!tw_kernel_conjugates(kernel, conj_a, conj_b)) {
+            continue;
+        }
+        set_scalars(&s, choice % 3);
+        char transa = "NTRC"[trans_a + 2 * conj_a], transb = "NTRC"[trans_b + 2 * conj_b];
+        tw_key key = {
+            m, n, special->k, lda, ldb, ldc, TW_COL_MAJOR, transa, transb, tw_variant(kernel->dtype, kernel->isa, 0)};
+        tw_form form = {.dtype = kernel->dtype,
+                        .mode = kernel->mode,
+                        .trans_a = trans_a,
+                        .trans_b = trans_b,
+                        .conj_a = conj_a,
+                        .conj_b = conj_b,
+                        .m = m,
+                        .n = n,
+                        .k = special->k,
+                        .lda = lda * element,
+                        .ldb = ldb * element,
+                        .ldc = ldc * element};
+        tw_tile tile = {kernel, 0, 0, m, n};
+        tw_command command = tw_command_of(&form, &tile);
+        tw_batch_args all = {tw_args_of(&form), count, stride_a * element, stride_b * element, stride_c * element};
+        tw_args_scale(&all.args, kernel->dtype, &s.alpha, &s.beta);
+        memcpy(bench->c, bench->before, (size_t)(size * element));
+        tw_run_command(&command, bench->a, bench->b, bench->c, &all.args);
+        memcpy(bench->product, bench->c, (size_t)(size * element));
+        memcpy(bench->c, bench->before, (size_t)(size * element));
+        for (int i = 0; i < count; i++) {
+            char *a = (char *)bench->a + i * stride_a * element, *b = (char *)bench->b + i * stride_b * element;
+            tw_plan_run_once(&key, &s.alpha, a, b, &s.beta, (char *)bench->c + i * stride_c * element);
+        }
+        bench->report.products++;
+        for (int64_t i = 0; i < size; i++) {
+            complex_number found = get(kernel->dtype, bench->product, i), wanted = get(kernel->dtype, bench->c, i);
+            if (found.re != wanted.re || found.im != wanted.im) {
+                if (good && bench->report.mismatches++ == 0) {
+                    snprintf(bench->report.failure, sizeof bench->report.failure, "%s: m %d, n %d", kernel->name, m, n);
+                }
+                good = false;
+            }
+        }
+    }
+    return good;
+}
+
+static bool special_is_right(workspace *bench, const tw_special *special)
+{
+    const tw_kernel *kernel = &special->kernel;
+    const int depths[] = {0, special->k};
+    bool trans_a = tw_mode_transposes_a(kernel->mode), trans_b = tw_mode_transposes_b(kernel->mode), good = true;
+    tw_reach reach = tw_kernel_reach(kernel);
+    prepare(bench, kernel->dtype);
+    for (int m = reach.least_m; m <= reach.most_m; m++) {
+        for (int n = reach.least_n; n <= reach.most_n; n++) {
+            bool exists = (special->lda == 0 || special->lda >= (trans_a ? special->k : m)) &&
+                          (special->ldb == 0 || special->ldb >= (trans_b ? n : special->k)) &&
+                          (special->ldc == 0 || special->ldc >= m);
+            if (exists && kernel->family == TW_BATCH) {
+                good = many_are_right(bench, special, m, n) && good;
+            } else if (exists) {
+                good = kernel_size_is_right(bench, kernel, m, n, depths, 2, special) && good;
+            }
+        }
+    }
+    return good;
+}
+
+bool tw_special_is_right(const tw_special *special)
+{
+    workspace *bench = calloc(1, sizeof *bench);
+    if (bench == NULL) {
+        return false;
+    }
+    bench->filled_for = -1;
+    bool good = special_is_right(bench, special);
+    free(bench);
     return good;
 }
 
@@ -257,6 +358,13 @@ int64_t tw_selftest(tw_selftest_report *report)
         if (isas >> kernel->isa & 1) {
             bench->report.run[kernel->isa]++;
             bench->report.failed[kernel->isa] += !kernel_is_right(bench, kernel);
+        }
+    }
+    for (int i = 0; i < tw_special_total(); i++) { /* also those registered since */
+        const tw_special *special = tw_special_at(i);
+        int isa = special->kernel.isa;
+        if (isas >> isa & 1) {
+            bench->report.failed[isa] += !special_is_right(bench, special);
         }
     }
     for (int isa = 0; isa < TW_ISAS; isa++) {

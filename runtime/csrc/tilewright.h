@@ -21,6 +21,7 @@
  *     TILEWRIGHT_TUNING the folder with this machine's tuning file; "off": none is used.
  *     TILEWRIGHT_VERBOSE  1: when the process ends, say on stderr which products ran how often; 2: also each as it runs,
  *                       with its kernels. Products are slower then. Otherwise nothing is printed.
+ *     TILEWRIGHT_SPECIAL  "off": products go without kernels for one size.
  *     TILEWRIGHT_TILER  how C is cut into tiles: see tw_tiler_set.
  */
 #ifndef TILEWRIGHT_H
@@ -55,6 +56,8 @@ enum {
     TW_ERROR_WRONG = 106,   /* a kernel computes a wrong product */
     TW_ERROR_TUNING = 107,  /* a tuning file is corrupt, stale or another machine's */
     TW_ERROR_THREADS = 110, /* a number of threads that cannot be */
+    TW_ERROR_PLAN = 109,    /* there is no plan: NULL where one is wanted */
+    TW_ERROR_SPECIAL = 111, /* a library of kernels for one size is damaged, foreign or wrong */
     TW_ERROR_TILER = 105    /* TILEWRIGHT_TILER, or what tw_tiler_set was given, is none of those there are */
 };
 
@@ -135,11 +138,32 @@ typedef struct tw_gemm_tile {
     double nanoseconds; /* predicted */
 } tw_gemm_tile;
 
-/* Write the first `most` tiles of a plan to `tiles`; returns how many there are, or -1 for TW_ERROR_MEMORY. */
+/* Write the first `most` tiles of a plan to `tiles`; returns how many there are, or less than 0: it failed. */
 TW_API int64_t tw_gemm_plan_tiles(const tw_gemm_plan *plan, int64_t most, tw_gemm_tile *tiles);
 /* The ISA whose kernels it runs, and how: "nothing to do", "one kernel", "tiles" or "walk". */
 TW_API int tw_gemm_plan_isa(const tw_gemm_plan *plan);
 TW_API const char *tw_gemm_plan_path(const tw_gemm_plan *plan);
+
+/* The kernel that runs a strided batch of this plan's product in one call, for alpha and beta as they come; NULL: none. */
+TW_API const char *tw_gemm_plan_many(const tw_gemm_plan *plan);
+/* The product as the plan's kernels see it, column-major: m, n, lda, ldb, ldc in elements, whether A and B are transposed,
+ * and whether its tiles are cut from that just as it is. */
+TW_API void tw_gemm_plan_seen(const tw_gemm_plan *plan, int64_t seen[8]);
+
+/* ---- Kernels for one size ----
+ *
+ * Some ship; Python's tilewright.runtime.specialize() makes more. Plans use them from then on: those that tw_?gemm finds
+ * are made anew, those of tw_gemm_plan_create stay as they were made. */
+
+/* Load a library of them. Each is compared with plain C first, exactly. TW_ERROR_SPECIAL, and nothing changed, where the file
+ * is damaged or another version's, this CPU cannot run a kernel, or its product is wrong. What is there already is no
+ * error. */
+TW_API int tw_special_load(const char *path);
+/* Shall plans made from now on use them? Returns what held before. */
+TW_API int tw_special_use(int use);
+/* How many there are, and the name of one, first those that ship; NULL beyond the last. */
+TW_API int tw_special_total(void);
+TW_API const char *tw_special_name(int index);
 
 /* ---- Batches: many products of one shape, or of several ----
  *
@@ -234,7 +258,7 @@ typedef struct tw_selftest_report {
     char failure[256];  /* the first one, with its kernel and sizes; "" if there was none */
 } tw_selftest_report;
 
-/* Run every kernel this CPU can execute, at several sizes and k, with the scalars and conjugations it takes, and
+/* Run every kernel this CPU can execute (and those for one size, which the numbers above leave out), at several sizes and k, with the scalars and conjugations it takes, and
  * products of every type, layout and transposition through every ISA, on integers, and compare each element exactly
  * with plain C. Elements around C must keep their value. Takes about a second. Returns the number of mismatches, or -1
  * for TW_ERROR_MEMORY. `report` may be NULL. */

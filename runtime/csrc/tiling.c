@@ -3,7 +3,7 @@
  * C is cut into bands of rows and each band into tiles from left to right. A band's height is the one whose widest tile
  * does most work per element loaded, m n / (m + n), for what is left of C; its tiles are as wide as kernels and columns
  * allow. Masked kernels and the small exact ones take what remains. Nothing is searched, stored or allocated for it: the
- * tables are made once per (isa, dtype, mode), and the walk is four numbers. Plans that list their tiles ask tiler.c
+ * tables are made once per (isa, dtype, mode, length of k), and the walk is four numbers. Plans that list their tiles ask tiler.c
  * instead. */
 #include <stdlib.h>
 
@@ -22,14 +22,37 @@ tw_reach tw_kernel_reach(const tw_kernel *kernel)
     return reach;
 }
 
-/* Is `a` the better kernel for a size that both do? The smaller tile wastes fewer lanes; exact beats masked. */
-static bool better(const tw_kernel *a, const tw_kernel *b)
+/* The k for which kernels of one size are compared, and how far it stands for others. */
+static const int64_t steps_like[TW_STEPS_COUNT] = {3, 12, 64, 16};
+enum { SHORT_MOST = 6, MIDDLE_MOST = 23 };
+
+tw_steps tw_steps_of(int64_t k, bool ordered)
+{
+    return ordered            ? TW_STEPS_ORDERED
+           : k <= SHORT_MOST  ? TW_STEPS_SHORT
+           : k <= MIDDLE_MOST ? TW_STEPS_MIDDLE
+                              : TW_STEPS_LONG;
+}
+
+static float cost_at(const tw_kernel *kernel, int64_t k)
+{
+    tw_cost_line line = tw_cost_near(kernel, k);
+    return line.call + (float)k * line.step;
+}
+
+/* Is `a` the better kernel for a size that both do? The smaller tile wastes fewer lanes, so the other must take clearly less
+ * time: costs are of whole tiles. Of tiles of one size the faster; exact beats masked. */
+static bool better(const tw_kernel *a, const tw_kernel *b, int64_t k)
 {
     int area_a = a->mr * a->nr, area_b = b->mr * b->nr;
+    float cost_a = cost_at(a, k), cost_b = cost_at(b, k), clear = area_a == area_b ? 0.97f : 0.85f;
+    if (cost_a < clear * cost_b || cost_b < clear * cost_a) {
+        return cost_a < cost_b;
+    }
     return area_a != area_b ? area_a < area_b : a->mask_span < b->mask_span;
 }
 
-static void add(tw_tiles *tiles, const tw_kernel *kernel)
+static void add(tw_tiles *tiles, const tw_kernel *kernel, int64_t k)
 {
     tw_reach reach = tw_kernel_reach(kernel);
     if (reach.most_m > TW_LARGEST || reach.most_n > TW_LARGEST) {
@@ -39,7 +62,7 @@ static void add(tw_tiles *tiles, const tw_kernel *kernel)
     for (int m = reach.least_m; m <= reach.most_m; m++) {
         for (int n = reach.least_n; n <= reach.most_n; n++) {
             const tw_kernel **place = &tiles->kernel[m][n];
-            if (*place == NULL || better(kernel, *place)) {
+            if (*place == NULL || better(kernel, *place, k)) {
                 *place = kernel;
             }
         }
@@ -68,12 +91,12 @@ static bool finish(tw_tiles *tiles)
     return tiles->width[1][1] == 1;
 }
 
-static _Atomic(tw_tiles *) made[TW_ISAS][TW_DTYPES][TW_MODES];
+static _Atomic(tw_tiles *) made[TW_ISAS][TW_DTYPES][TW_MODES][TW_STEPS_COUNT];
 static tw_tiles incomplete; /* what `made` points at where the kernels cannot cover every shape */
 
-int tw_tiles_find(int isa, int dtype, int mode, const tw_tiles **found)
+int tw_tiles_find(int isa, int dtype, int mode, tw_steps steps, const tw_tiles **found)
 {
-    _Atomic(tw_tiles *) *slot = &made[isa][dtype][mode];
+    _Atomic(tw_tiles *) *slot = &made[isa][dtype][mode][steps];
     tw_tiles *tiles = atomic_load_explicit(slot, memory_order_acquire);
     if (tiles == NULL) {
         tiles = calloc(1, sizeof *tiles);
@@ -83,8 +106,10 @@ int tw_tiles_find(int isa, int dtype, int mode, const tw_tiles **found)
         tiles->paired = true;
         for (int i = 0; i < tw_kernel_count; i++) {
             const tw_kernel *kernel = &tw_kernels[i];
-            if (kernel->isa == isa && kernel->dtype == dtype && kernel->mode == mode && kernel->family == TW_SMALL) {
-                add(tiles, kernel);
+            bool usable = steps != TW_STEPS_ORDERED || !kernel->reassociates;
+            if (usable && kernel->isa == isa && kernel->dtype == dtype && kernel->mode == mode &&
+                kernel->family == TW_SMALL) {
+                add(tiles, kernel, steps_like[steps]);
             }
         }
         tw_tiles *mine = tiles, *other = NULL;
@@ -113,7 +138,7 @@ tw_tiles *tw_tiles_of_sizes(int count, const int *sizes)
     for (int i = 0; i < count; i++) {
         kernels[i] =
             (tw_kernel){.name = "", .isa = TW_ISA_NEON, .mr = (int16_t)sizes[2 * i], .nr = (int16_t)sizes[2 * i + 1]};
-        add(tiles, &kernels[i]);
+        add(tiles, &kernels[i], steps_like[TW_STEPS_LONG]);
     }
     if (!finish(tiles)) {
         free(tiles);

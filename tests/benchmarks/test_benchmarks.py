@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -88,3 +89,26 @@ def test_python_times_every_way_of_calling() -> None:
         ways = {name.partition(",")[0] for name in cell["ns"]}
         assert {"gemm(out=)", "plan()", "bound()", "numpy matmul(out=)", "numpy dot(out=)"} <= ways
         assert all(ns > 0 for ns in cell["ns"].values())
+
+
+@pytest.mark.parametrize(("name", "types"), [("skinny", "sd"), ("large", "dz")])
+def test_large_products_compare_and_leave_a_wrong_rival_out(name: str, types: str, libraries: dict[str, Path]) -> None:
+    """A sum checked so loosely that an error in C's last element passes; a number of threads measured as another."""
+    more = ("--rival", f"good={libraries['right']}:my_", "--rival", f"bad={libraries['wrong']}")
+    threads = [str(count) for count in (1, 2)[: len(os.sched_getaffinity(0))]]
+    printed, data = bench(name, "--types", types, "--threads", *threads, "--rivals", *more)
+    assert data["wrong"] == ["bad"]
+    assert {str(cell["threads"]) for cell in data["cells"]} == set(threads)
+    for cell in data["cells"]:
+        assert set(cell["gflops"]) == {"tilewright", "good"}
+        assert cell["gflops"]["tilewright"] > 0
+        assert cell["roofline"] > 0
+    assert "goal" in printed
+
+
+def test_threads_shows_where_two_pay() -> None:
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("one core")
+    _, data = bench("threads", "--types", "d")
+    assert [cell["count"] for cell in data["cells"]] == [2 ** (i + 1) for i in range(len(data["cells"]))]
+    assert all(cell[name] > 0 for cell in data["cells"] for name in ("one", "awake", "asleep", "chosen"))

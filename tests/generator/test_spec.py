@@ -21,6 +21,35 @@ def spec(folder: Path, text: str) -> Path:
     return path
 
 
+EXACT = "schema: 1\nfamily: exact\nsizes:\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("schema: 1\nfamily: exact\n", r":1: sizes is missing"),
+        ("schema: 1\nfamily: exact\nsizes: 3\n", r":3: sizes must be a list"),
+        (EXACT + "  - 3\n", r":3: 3 is no mapping with isas"),
+        (EXACT + "  - {isas: [avx512], types: s, cubes: [2]}\n", r":4: modes is missing"),
+        (EXACT + "  - {isas: [avx512], types: s, modes: [nn]}\n", r":4: give one of cubes"),
+        (EXACT + "  - {isas: [avx9], types: s, modes: [nn], cubes: [2]}\n", r":4: 'avx9' is none of .*avx512"),
+        (EXACT + "  - {isas: [avx512], types: sq, modes: [nn], cubes: [2]}\n", r":4: 'q' is none of s, d, c, z"),
+        (EXACT + "  - {isas: [avx512], types: s, modes: [nn], cubes: [0]}\n", r":4: \[0, 0, 0\] is no size"),
+        (EXACT + "  - {isas: [avx512], types: s, modes: [nn], sizes: [[2, 2]]}\n", r":4: \[2, 2\] is no size"),
+        (EXACT + "  - {isas: [avx512], types: s, modes: [nn], sizes: [[2, 2, 65]]}\n", r":4: k = 65 is beyond 64"),
+        (EXACT + "  - {isas: [avx512], types: s, modes: [nn], cubes: [60]}\n", r":4: avx512 has no tile of s nn 60x60"),
+        (EXACT + "  - {isas: [neon], types: s, modes: [nn], cubes: [2], lanes: y}\n", r":4: neon has no kernels of s"),
+        (EXACT + "  - {isas: [avx2], types: s, modes: [nn], cubes: [2], tiles: 3}\n", r":4: unknown key 'tiles'"),
+    ],
+)
+def test_errors_of_exact_specs_name_the_line(tmp_path: Path, text: str, said: str) -> None:
+    """A size that no kernel can do, found out by the compiler or not at all."""
+    path = tmp_path / "exact.yaml"
+    path.write_text(text)
+    with pytest.raises(SpecError, match=r"exact\.yaml" + said):
+        read_spec(path)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

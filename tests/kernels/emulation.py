@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import shutil
 import subprocess
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from ..support import BUILD, ROOT, Unavailable, tool
+from emulated.packages import Unavailable as NotToBeHad
+from emulated.packages import unpack, unpack_wheels
+
+from ..support import BUILD, ROOT, Unavailable
 from .machines import emulator
 
 ARCH = "aarch64"
@@ -70,8 +70,7 @@ def emulated_python() -> EmulatedPython:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another test process may be making it
         if not is_there():
             shutil.rmtree(HOME, ignore_errors=True)
-            _unpack_system(ready.sysroot)
-            _unpack_wheels(ready)
+            _unpack(ready)
             (HOME / "made-of").write_text(_key())
     return ready
 
@@ -95,58 +94,10 @@ def _pins() -> list[str]:
     return [f"{name}=={version(name)}" for name in WHEELS]
 
 
-def _run(command: Sequence[str | Path], what: str) -> None:
-    done = subprocess.run(
-        list(map(str, command)), capture_output=True, text=True, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    )
-    if done.returncode:
-        raise Unavailable(f"{what}: {command[0]} says: {(done.stderr or done.stdout).strip()[-1000:]}")
-
-
-def _unpack_system(sysroot: Path) -> None:
-    """Let apt resolve and download with a state of its own, for arm64 only; unpack, run no package's scripts."""
-    apt = tool("apt-get", why="to download arm64 packages for the emulated Python")
-    unpack = tool("dpkg-deb", why="to unpack arm64 packages for the emulated Python")
-    state, cache = HOME / "apt" / "state", HOME / "apt" / "cache"
-    for folder in (state / "lists" / "partial", cache / "archives" / "partial", sysroot):
-        folder.mkdir(parents=True)
-    (state / "status").touch()
-    options = {
-        "APT::Architecture": "arm64",
-        "APT::Architectures::": "arm64",
-        "APT::Sandbox::User": "",
-        "Debug::NoLocking": "1",
-        "Dir::Cache": cache,
-        "Dir::State": state,
-        "Dir::State::status": state / "status",
-    }
-    command = [apt, "-qq", *(f"-o{name}={value}" for name, value in options.items())]
-    _run([*command, "update"], "arm64 package lists")
-    _run([*command, "install", "-y", "--download-only", "--no-install-recommends", *DEBIAN_PACKAGES], "arm64 packages")
-    for package in (cache / "archives").glob("*.deb"):
-        _run([unpack, "-x", package, sysroot], package.name)
-    shutil.rmtree(HOME / "apt")
-
-
-def _unpack_wheels(python: EmulatedPython) -> None:
-    name = next((python.sysroot / "usr" / "bin").glob("python3.*")).name
-    platforms = [f"--platform=manylinux_2_{minor}_aarch64" for minor in (28, 27, 17)] + [
-        "--platform=manylinux2014_aarch64"
-    ]
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--no-deps",
-        "--no-compile",
-    ]
-    wanted = [
-        f"--python-version={name.removeprefix('python')}",
-        "--only-binary=:all:",
-        *platforms,
-        f"--target={python.site}",
-    ]
-    _run([*pip, *wanted, *_pins()], "aarch64 wheels")
+def _unpack(python: EmulatedPython) -> None:
+    try:
+        unpack(DEBIAN_PACKAGES, "arm64", python.sysroot)
+        name = next((python.sysroot / "usr" / "bin").glob("python3.*")).name
+        unpack_wheels(_pins(), python.site, name.removeprefix("python"))
+    except NotToBeHad as reason:
+        raise Unavailable(str(reason)) from reason

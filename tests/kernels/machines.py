@@ -32,6 +32,13 @@ def manifest(arch: str) -> list[dict[str, Any]]:
     return kernels
 
 
+def listed(arch: str) -> list[dict[str, Any]]:
+    """Those and the kernels for one size."""
+    path = BUILD / arch / "manifest.json"
+    specials: list[dict[str, Any]] = json.loads(path.read_text())["specials"] if path.exists() else []
+    return [*manifest(arch), *specials]
+
+
 def is_native(arch: str) -> bool:
     """Whether this machine runs programs of an architecture without help."""
     return platform.machine() == arch

@@ -14,7 +14,7 @@ from generator.names import KernelNameError, parse
 
 from ..support import BUILD, ROOT, Unavailable, miss, tool
 from .asm_text import assembler_text, complaints
-from .machines import ARCHES, is_native, manifest
+from .machines import ARCHES, is_native, listed, manifest
 from .showcase import SHOWCASE
 
 # What an ISA promises to need, in the assembler's words.
@@ -62,7 +62,7 @@ def test_same_input_same_bytes(arch: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("arch", ARCHES)
 def test_every_name_reads_back(arch: str) -> None:
     """A name that the grammar writes and cannot read, or a manifest that says something else than the name."""
-    for kernel in manifest(arch):
+    for kernel in listed(arch):
         name = parse(kernel["name"])
         assert str(name) == kernel["name"]
         for key in ("isa", "dtype", "mode", "mr", "nr"):
@@ -83,7 +83,7 @@ def test_wrong_names_are_refused(word: str) -> None:
 @pytest.mark.parametrize("arch", ARCHES)
 def test_asm_contracts_hold(arch: str) -> None:
     """A clobber forgotten or an input overwritten works until the compiler inlines (OpenBLAS issues 5536 and 6009)."""
-    asm_kernels = [kernel["name"] for kernel in manifest(arch) if kernel["isa"] != "scalar"]
+    asm_kernels = [kernel["name"] for kernel in listed(arch) if kernel["isa"] != "scalar"]
     if not asm_kernels:
         miss(f"no asm kernels are listed for {arch}; run: python3 build.py generate")
     findings = [f"{name}: {words}" for name in asm_kernels for words in complaints(source(arch, name))]
@@ -94,7 +94,7 @@ def test_asm_contracts_hold(arch: str) -> None:
 def test_no_instruction_beyond_the_isa(isa: str) -> None:
     """An AVX-512BW instruction, or a 17th register in AVX2, runs on this CPU and not on the user's."""
     arch = HOME_OF[isa]
-    names = [kernel["name"] for kernel in manifest(arch) if kernel["isa"] == isa]
+    names = [kernel["name"] for kernel in listed(arch) if kernel["isa"] == isa]
     try:
         names_of_it = [f"{arch}-linux-gnu-as", *(["as"] if is_native(arch) else [])]
         assembler = tool(*names_of_it, why="to assemble with nothing but the ISA allowed")

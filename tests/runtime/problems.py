@@ -141,7 +141,7 @@ def assert_within_bound(found: Array, problem: Problem) -> None:
     )
 
 
-def integers(rng: np.random.Generator, shape: tuple[int, int], dtype: np.dtype[Any]) -> Array:
+def integers(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """Small integers: every sum of products of them is exact."""
     values = rng.integers(-4, 5, shape).astype(dtype)
     if dtype.kind == "c":

@@ -307,3 +307,27 @@ def test_programs_in_c_and_cplusplus(compiler: str, tmp_path: Path) -> None:
         "4 tw_sgemm: m is -1; it must be 0 or more.",
         "1 1",
     ]
+
+
+def test_a_plan_that_is_not_there_is_refused() -> None:
+    """NULL where a plan is wanted, as a program passes that did not look at what making one returned."""
+    none, x = ffi.NULL, ffi.new("float[4]")
+    pointers = ffi.new("void *[1]", [x])
+    bound = ffi.new("tw_gemm_bound *", {"plan": none, "a": x, "b": x, "c": x})
+    one = ffi.new("float *", 1)
+    calls = [
+        lambda: lib.tw_gemm_execute(none, x, x, x),
+        lambda: lib.tw_gemm_plan_execute(none, one, x, x, one, x),
+        lambda: lib.tw_gemm_bound_run(bound),
+        lambda: lib.tw_gemm_bound_run(none),
+        lambda: lib.tw_gemm_batch_strided(none, 1, none, x, 0, x, 0, none, x, 0),
+        lambda: lib.tw_gemm_batch(none, 1, none, pointers, pointers, none, pointers),
+    ]
+    for call_it in calls:
+        assert call_it() == lib.TW_ERROR_PLAN
+        assert "the plan is NULL" in text(lib.tw_error_message())
+    assert lib.tw_gemm_plan_tiles(none, 0, ffi.NULL) < 0
+    assert lib.tw_gemm_plan_isa(none) < 0
+    assert text(lib.tw_gemm_plan_path(none)) == "no plan"
+    assert lib.tw_gemm_plan_many(none) == ffi.NULL
+    lib.tw_gemm_plan_destroy(none)

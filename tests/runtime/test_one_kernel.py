@@ -32,6 +32,9 @@ const tw_kernel tw_kernels[] = {
 const int tw_kernel_count = 1;
 const tw_cost_line tw_kernel_costs[1] = {0};
 const char tw_kernel_digest[] = "0";
+const tw_special tw_specials[1] = {0};
+const int tw_special_count = 0;
+const char tw_kernel_abi[24] = "0";
 """
 
 SELFTEST = """
@@ -45,7 +48,7 @@ int main(void)
 """
 
 REFUSES = """
-int __wrap_tw_select(int isa, int dtype, tw_operation a, tw_operation b, const tw_tiles **tiles,
+int __wrap_tw_select(int isa, int dtype, tw_operation a, tw_operation b, tw_steps steps, const tw_tiles **tiles,
                      int *mode, int *served_by)
 {
     return tw_fail(TW_ERROR_KERNEL, "nothing at all");

@@ -70,6 +70,9 @@ def table(kernels: list[dict[str, Any]]) -> str:
         "const int tw_kernel_count = sizeof tw_kernels / sizeof *tw_kernels;",
         f"const tw_cost_line tw_kernel_costs[{len(rows)}];",
         'const char tw_kernel_digest[] = "0123456789abcdef";',
+        "const tw_special tw_specials[1] = {0};",
+        "const int tw_special_count = 0;",
+        'const char tw_kernel_abi[24] = "0";',
     ]
     return "\n".join(code)
 

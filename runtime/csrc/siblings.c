@@ -1,0 +1,37 @@
+/* siblings.c - see siblings.h. */
+#include "siblings.h"
+
+#include "internal.h"
+
+atomic_int tw_settings;
+
+int tw_plan_shared(const tw_gemm_plan **plan, int dtype, int layout, int transa, int transb, int64_t m, int64_t n,
+                   int64_t k, int64_t lda, int64_t ldb, int64_t ldc)
+{
+    *plan = NULL;
+    int type = tw_dtype_of(dtype), isa = tw_isa_current();
+    if (type < 0) {
+        return tw_fail(TW_ERROR_TYPE, "tw_plan_shared: dtype is %d; it must be 's', 'd', 'c' or 'z'.", dtype);
+    }
+    if (isa < 0) {
+        return TW_ERROR_ISA;
+    }
+    if (tw_tiler_current() == NULL) {
+        return TW_ERROR_TILER;
+    }
+    tw_key key = {m, n, k, lda, ldb, ldc, layout, transa, transb, tw_variant(type, isa, atomic_load(&tw_tiler_now))};
+    return tw_cache_find(&key, plan);
+}
+
+/* Several tiles as if they were one: the plan is found by its arguments. */
+static void run_ready(const void *a, const void *b, void *c, const tw_args *args)
+{
+    const tw_gemm_plan *plan = (const tw_gemm_plan *)((const char *)args - offsetof(tw_gemm_plan, sets));
+    tw_plan_run_ready(plan, a, b, c, args);
+}
+
+void tw_plan_kernel(const tw_gemm_plan *plan, tw_kernel_fn *run, const tw_args **args)
+{
+    *run = plan->run != NULL ? plan->run : plan->ready != 0 ? run_ready : NULL;
+    *args = plan->sets[0];
+}

@@ -1,0 +1,1 @@
+"""Tests of libtilewright_blas.so and of the command that preloads it."""

@@ -1,0 +1,1 @@
+"""Tests that nobody here wrote, run on our BLAS library."""
