@@ -166,7 +166,7 @@ int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room, const tw_wish 
     form->conj_a = form->conj_a && form->k > 0;
     form->conj_b = form->conj_b && form->k > 0;
     tw_form *main = &plan->main;
-    const bool ordered = false; /* reproducible products: no kernel that changes the order of a sum */
+    const bool ordered = wish->reproducible; /* no kernel that changes the order of a sum */
     *main = *form;
     if (!plan->walked) {
         plan->many = tw_special_many(form, isa);
