@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "internal.h"
+#include "blocked.h"
 #include "siblings.h"
 #include "tiling.h"
 
@@ -22,6 +22,9 @@ int tw_gemm_plan_isa(const tw_gemm_plan *plan)
 
 const char *tw_gemm_plan_path(const tw_gemm_plan *plan)
 {
+    if (plan != NULL && plan->blocked) {
+        return tw_blocked_of(plan)->path;
+    }
     return plan == NULL       ? "no plan"
            : plan->count < 0  ? "walk"
            : plan->count == 0 ? "nothing to do"
@@ -88,6 +91,9 @@ int64_t tw_gemm_plan_tiles(const tw_gemm_plan *plan, int64_t most, tw_gemm_tile 
         return -tw_refuse_plan("tw_gemm_plan_tiles");
     }
     int64_t count = 0;
+    if (plan->blocked) {
+        return 0;
+    }
     if (plan->count < 0 || (plan->count > 0 && plan->walked)) {
         tw_walk walk = tw_walk_begin(plan->tiles, plan->main.m, plan->main.n);
         for (tw_tile tile; tw_walk_next(&walk, &tile); count++) {
@@ -109,7 +115,7 @@ int64_t tw_gemm_plan_tiles(const tw_gemm_plan *plan, int64_t most, tw_gemm_tile 
         if (list == NULL) {
             return -1;
         }
-        int tiler = key_of(plan).variant >> 16;
+        int tiler = key_of(plan).variant >> 16 & TW_STRATEGY;
         const tw_form *form = &plan->main;
         count = tw_tile_c(plan->tiles, tiler, form->m, form->n, form->k, list);
         for (int64_t i = 0; i < count && i < most; i++) {
