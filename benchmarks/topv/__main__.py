@@ -114,9 +114,7 @@ def agreement(seed: int, scenes: int, keep: float) -> dict[str, int]:
 def main() -> None:
     """Read the command line, measure, print."""
     parser = argparse.ArgumentParser(prog="build.py bench topv", description=__doc__)
-    parser.add_argument(
-        "--full", action="store_true", help="150 scenes of each kind, and all tables and the figure of docs/topv.md"
-    )
+    parser.add_argument("--full", action="store_true", help="150 scenes of each kind; all of docs/topv.md")
     parser.add_argument("--quick", action="store_true", help="one seed, ten scenes, 33 and 11 %%: what a test runs")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--scenes", type=int, help="of each kind; 8 questions each")
