@@ -1,7 +1,13 @@
 /* product.c - one product, for calls that are not a repetition of one of the thread's last. */
 #include "blas.h"
 
-_Thread_local tw_slot tw_slots[1 << TW_SLOT_BITS] __attribute__((aligned(64)));
+/* Aligned no more than thread-local memory is at home: on AArch64 glibc loads no library late that asks for more. */
+#ifdef __aarch64__
+enum { TW_SLOT_ALIGNMENT = 16 };
+#else
+enum { TW_SLOT_ALIGNMENT = 64 };
+#endif
+_Thread_local tw_slot tw_slots[1 << TW_SLOT_BITS] __attribute__((aligned(TW_SLOT_ALIGNMENT)));
 
 int tw_letter_of(int operation)
 {
