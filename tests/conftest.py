@@ -1,8 +1,8 @@
 """Options, markers and fixtures of all tests.
 
 Markers: ``slow`` (minutes in all), ``emulation`` (needs downloaded arm64 packages), ``conformance`` (test suites of
-others, some downloaded), ``sanitizers`` (instrumented builds, valgrind), all of which CI runs; ``topv`` (needs torch
-and transformers); ``isa(name)`` (skipped where the CPU lacks it). ``TILEWRIGHT_CI=1`` turns every skip for a missing tool
+others, some downloaded), ``sanitizers`` (instrumented builds, valgrind), all of which CI runs; ``topv`` (needs torch,
+transformers); ``isa(name)`` (skipped where the CPU lacks it). ``TILEWRIGHT_CI=1`` turns every skip for a missing tool
 into a failure.
 """
 

@@ -37,32 +37,33 @@ from report import Cell, Results, document, figure, summary
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 SEEDS = (1, 2, 3)
+ROW_SUM: dict[str, float | str] = {"beta": 0.0, "epsilon": 0.02, "reduce": "row_sum"}
 SELECTORS: dict[str, Select] = {
     "topv": named("topv"),
-    "topv, recovery 4": named("topv", 4),
-    "topv, column maximum": named("topv", reduce="column_maximum"),
-    "topv, distinct": named("topv", reduce="distinct"),
+    "topv, recovery 20 %": named("topv", 0.2),
+    "topv, row sum": named("topv", **ROW_SUM),
     "topv, literal": named("literal"),
     **{name: named(name) for name in ("random", "uniform", "norm", "-norm", "v2drop", "tome", "divprune")},
 }
 ABLATIONS: dict[str, Select] = {
     "no feature term (alpha 0)": named("topv", alpha=0.0),
+    "no spatial term (beta 0)": named("topv", beta=0.0),
     "no central term (gamma 0)": named("topv", gamma=0.0),
-    "central term 2": named("topv", gamma=2.0),
-    "spatial term 1": named("topv", beta=1.0),
-    "spatial term 1, no central term": named("topv", beta=1.0, gamma=0.0),
-    "all three terms 1, epsilon 0.1": named("topv", beta=1.0, epsilon=0.1),
-    "raw L2": named("topv", normalize=False),
+    "central term doubled (gamma 2)": named("topv", gamma=2.0),
+    "tokens not normalised": named("topv", normalize=False),
+    "squared distance": named("topv", squared=True),
     "epsilon 0.005": named("topv", epsilon=0.005),
-    "epsilon 0.01": named("topv", epsilon=0.01),
-    "epsilon 0.05": named("topv", epsilon=0.05),
+    "epsilon 0.02": named("topv", epsilon=0.02),
     "epsilon 0.1": named("topv", epsilon=0.1),
-    "Sinkhorn, columns last": named("topv", mode="sinkhorn"),
-    "Sinkhorn, rows last": named("topv", mode="sinkhorn", last="rows"),
+    "Sinkhorn, 3 iterations, columns last": named("topv", mode="sinkhorn"),
+    "Sinkhorn, 3 iterations, rows last": named("topv", mode="sinkhorn", last="rows"),
     "unbalanced, rho 0.1": named("topv", mode="unbalanced"),
     "targets after the whole layer": named("topv", target="output"),
-    "recovery 2": named("topv", 2),
-    "recovery 6": named("topv", 6),
+    "distinctiveness-weighted row sum": named("topv", reduce="distinct"),
+    "row sum, all three terms": named("topv", reduce="row_sum"),
+    "row sum, no spatial term, epsilon 0.02": named("topv", **ROW_SUM),
+    "the same, no central term": named("topv", **{**ROW_SUM, "gamma": 0.0}),
+    "recovery, half of the budget": named("topv", 0.5),
 }
 
 

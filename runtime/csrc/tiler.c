@@ -37,7 +37,10 @@ static void choose(void)
 {
     const char *value = getenv("TILEWRIGHT_TILER");
     snprintf(wish, sizeof wish, "%s", value ? value : "");
-    tw_choose(&tw_tiler_now, wish[0] ? find(wish) : MEASURED);
+    const char *same = getenv("TILEWRIGHT_REPRODUCIBLE");
+    int strategy = wish[0] ? find(wish) : MEASURED;
+    bool reproducible = same != NULL && same[0] != '\0' && strcmp(same, "0") != 0;
+    tw_choose(&tw_tiler_now, strategy < 0 || !reproducible ? strategy : strategy | TW_REPRODUCIBLE);
 }
 
 /* As isa.c does. */
@@ -54,7 +57,7 @@ const char *tw_tiler_current(void)
         tw_fail(TW_ERROR_TILER,
                 "TILEWRIGHT_TILER=%s: there is no such tiler; there are measured, paper, greedy, rebalance.", wish);
     }
-    return now < 0 ? NULL : names[now];
+    return now < 0 ? NULL : names[now & TW_STRATEGY];
 }
 
 int tw_tiler_set(const char *name)
@@ -67,7 +70,8 @@ int tw_tiler_set(const char *name)
                        "rebalance.",
                        name);
     }
-    tw_choose(&tw_tiler_now, strategy);
+    int now = atomic_load(&tw_tiler_now);
+    tw_choose(&tw_tiler_now, (now < 0 ? 0 : now & ~TW_STRATEGY) | strategy);
     return TW_OK;
 }
 
