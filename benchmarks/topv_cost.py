@@ -118,7 +118,8 @@ def make_model() -> Any:
     )  # fmt: skip
     config: Any = LlavaConfig(vision_config=sight, text_config=text)
     config.image_token_id = IMAGE
-    return LlavaForConditionalGeneration(config).eval()
+    model: Any = LlavaForConditionalGeneration(config)
+    return model.eval()
 
 
 def model_costs(rounds: int) -> dict[str, Any]:

@@ -182,6 +182,11 @@ class Plan:
         return run
 
     @property
+    def kind(self) -> Kind:
+        """The type, as C knows it."""
+        return self._kind
+
+    @property
     def lds(self) -> tuple[int, int, int]:
         """Leading dimensions of a, b and out, in elements."""
         return self._a.ld, self._b.ld, self._c.ld

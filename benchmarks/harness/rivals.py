@@ -152,7 +152,7 @@ class Cblas(Rival):
             self.lib = load(path)
         except OSError as error:
             raise AbsentError(str(error)) from None
-        self._prefix, self._batched = prefix, batched
+        self.prefix, self._batched = prefix, batched
         if not hasattr(self.lib, f"{prefix}cblas_sgemm"):
             raise AbsentError(f"{path} has no {prefix}cblas_sgemm")
         self.version = Path(path).name
@@ -160,7 +160,7 @@ class Cblas(Rival):
     def task(self, problem: Problem) -> Task | None:
         batch = self._batched and problem.count > 1
         ending = "_batch_strided" if batch else ""
-        run = getattr(self.lib, f"{self._prefix}cblas_{problem.dtype}gemm{ending}", None)
+        run = getattr(self.lib, f"{self.prefix}cblas_{problem.dtype}gemm{ending}", None)
         return run and new_task(problem, "cblas_batch" if batch else "cblas", address(run))
 
 

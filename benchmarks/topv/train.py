@@ -61,7 +61,8 @@ def train_tower(seed: int, steps: int, batch: int, rate: float) -> None:
     first = 0
     if path.exists():
         state = torch.load(path)
-        tower.load_state_dict(state["tower"]), dense.load_state_dict(state["dense"])
+        tower.load_state_dict(state["tower"])
+        dense.load_state_dict(state["dense"])
         optimiser.load_state_dict(state["optimiser"])
         first = state["step"]
     test = data.scenes("test", 200, 10_000 + seed, True)
@@ -141,7 +142,9 @@ def train_language(seed: int, tower_from: int, steps: int, batch: int, rate: flo
             rows = random.choice(len(part.pictures), batch // 2, replace=False)
             some = data.Scenes(*(getattr(part, f)[rows] for f in ("pictures", "patches", "colours", "digits", "tints")))
             asked, answered, _ = data.questions(some, each, step)
-            words.append(asked), answers.append(answered), chosen.append(rows + at * len(part.pictures))
+            words.append(asked)
+            answers.append(answered)
+            chosen.append(rows + at * len(part.pictures))
         for group in optimiser.param_groups:
             group["lr"] = rate * schedule(step, steps)
         loss, right = answer_loss(
@@ -186,22 +189,20 @@ def show(shares: list[float]) -> str:
 def main() -> None:
     """Read the command line and train."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--tower-steps", type=int, default=1200)
-    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--seed", type=int, default=1, help="of the language model")
+    parser.add_argument("--tower", type=int, default=0, help="seed of the vision tower, which models may share")
+    parser.add_argument("--tower-steps", type=int, default=1100, help="of 32 pictures; 0: it is there")
+    parser.add_argument("--steps", type=int, default=320, help="of 8 scenes; 0: train the tower only")
+    parser.add_argument("--scenes", type=int, default=2000, help="that the language model sees in all")
+    parser.add_argument("--each", type=int, default=4, help="questions of each type about a scene, in a step")
     parser.add_argument("--rate", type=float, default=2e-3)
-    parser.add_argument("--tower", type=int, help="seed of the vision tower; default the model's own")
-    parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument("--scenes", type=int, default=3000)
-    parser.add_argument("--each", type=int, default=4, help="questions of each type about a scene")
     options = parser.parse_args()
     torch.set_num_threads(1)
     BUILD.mkdir(parents=True, exist_ok=True)
-    tower = options.seed if options.tower is None else options.tower
     if options.tower_steps:
-        train_tower(tower, options.tower_steps, options.batch, options.rate)
+        train_tower(options.tower, options.tower_steps, 32, options.rate)
     if options.steps:
-        train_language(options.seed, tower, options.steps, 8, options.rate, options.scenes, options.each)
+        train_language(options.seed, options.tower, options.steps, 8, options.rate, options.scenes, options.each)
         export(options.seed)
 
 

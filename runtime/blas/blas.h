@@ -24,35 +24,42 @@ typedef struct tw_entry {
 extern tw_entry tw_entries[];
 extern const int tw_entry_count;
 
-/* ---- A thread's last kernels ----
+/* ---- Kernels by shape ----
  *
- * Few, so that what is thread-local stays small: it must be where the thread pointer points, even where this library is
- * loaded late. What has no place here is found in libtilewright's own table. */
+ * One table for the process, read without locks. What it points at is not changed and not given back, so a thread may be
+ * reading it at any time; a place is filled once, and once more where settings changed since. Shapes that find theirs
+ * taken go through libtilewright's own table, tens of nanoseconds more. */
 
-enum { TW_SLOT_BITS = 2 };
+enum { TW_SLOT_BITS = 10 };
 
 typedef struct tw_slot {
     int32_t m, n, k, lda, ldb, ldc, layout, transa, transb;
-    int32_t kind; /* of entry, never 0: letter, and 256 where ops are letters, which have the values of CBLAS's */
+    int32_t kind; /* of entry: letter, and 256 where ops are letters, which have the values of CBLAS's */
     int32_t settings;
-    tw_kernel_fn run; /* one kernel does the product, where alpha = 1 and beta = 0 */
+    tw_kernel_fn run; /* does the product, where alpha = 1 and beta = 0 */
     const tw_args *args;
 } tw_slot;
 
-extern _Thread_local tw_slot tw_slots[1 << TW_SLOT_BITS]
-    __attribute__((tls_model("initial-exec"), visibility("hidden")));
+extern _Atomic(const tw_slot *) tw_slots[1 << TW_SLOT_BITS] __attribute__((visibility("hidden")));
 
-/* A shape's place: few instructions, and what differs by little goes elsewhere. */
-static inline tw_slot *tw_slot_of(int64_t m, int64_t n, int64_t k)
+/* The place of a shape: multiplications that do not wait for each other. */
+static inline uint32_t tw_place_of(int kind, int transa, int transb, int64_t m, int64_t n, int64_t k)
 {
-    uint32_t mixed = (uint32_t)m + (uint32_t)n * 3 + (uint32_t)k * 5;
-    return &tw_slots[mixed * UINT32_C(0x9e3779b1) >> (32 - TW_SLOT_BITS)];
+    uint32_t mixed = (uint32_t)m * UINT32_C(0x9e3779b1) + (uint32_t)n * UINT32_C(0x85ebca77) +
+                     (uint32_t)k * UINT32_C(0xc2b2ae3d) +
+                     (uint32_t)(transa + transb * 8 + kind * 64) * UINT32_C(0x27d4eb2f);
+    return mixed >> (32 - TW_SLOT_BITS);
 }
 
-/* Is that what the slot holds? One comparison after the other keeps few arguments in registers. */
+static inline const tw_slot *tw_slot_at(uint32_t place)
+{
+    return atomic_load_explicit(&tw_slots[place], memory_order_acquire);
+}
+
+/* Is that what the slot, if there is one, holds? One comparison after the other keeps few arguments in registers. */
 #define TW_SLOT_IS                                                                                                     \
     {                                                                                                                  \
-        return slot->m == m && slot->n == n && slot->k == k && slot->lda == lda && slot->ldb == ldb &&                 \
+        return slot != NULL && slot->m == m && slot->n == n && slot->k == k && slot->lda == lda && slot->ldb == ldb && \
                slot->ldc == ldc && slot->layout == layout && slot->transa == transa && slot->transb == transb &&       \
                slot->kind == kind && slot->settings == atomic_load_explicit(&tw_settings, memory_order_relaxed);       \
     }

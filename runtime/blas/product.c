@@ -1,7 +1,9 @@
 /* product.c - one product, for calls that are not a repetition of one of the thread's last. */
+#include <stdlib.h>
+
 #include "blas.h"
 
-_Thread_local tw_slot tw_slots[1 << TW_SLOT_BITS] __attribute__((aligned(64)));
+_Atomic(const tw_slot *) tw_slots[1 << TW_SLOT_BITS];
 
 int tw_letter_of(int operation)
 {
@@ -38,10 +40,23 @@ static void keep(const tw_entry *entry, const tw_gemm_plan *plan, int settings, 
                  int64_t m, int64_t n, int64_t k, int64_t lda, int64_t ldb, int64_t ldc)
 {
     int kind = entry->letter | (entry->fortran ? 256 : 0);
+    uint32_t place = tw_place_of(kind, transa, transb, m, n, k);
+    const tw_slot *there = tw_slot_at(place);
+    if (there != NULL && there->settings == settings) {
+        return; /* another shape's */
+    }
     tw_slot slot = {m, n, k, lda, ldb, ldc, layout, transa, transb, kind, settings, NULL, NULL};
     tw_plan_kernel(plan, &slot.run, &slot.args);
-    if (slot.run != NULL && tw_slot_is_64(&slot, kind, layout, transa, transb, m, n, k, lda, ldb, ldc)) {
-        *tw_slot_of(m, n, k) = slot; /* all fit 32 bits */
+    if (slot.run == NULL || !tw_slot_is_64(&slot, kind, layout, transa, transb, m, n, k, lda, ldb, ldc)) {
+        return; /* more than a kernel, or a number beyond 32 bits */
+    }
+    tw_slot *made = malloc(sizeof *made);
+    if (made != NULL) {
+        *made = slot;
+        if (!atomic_compare_exchange_strong_explicit(&tw_slots[place], &there, made, memory_order_release,
+                                                     memory_order_relaxed)) {
+            free(made); /* another thread was first */
+        }
     }
 }
 

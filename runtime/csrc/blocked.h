@@ -23,14 +23,14 @@ typedef struct tw_stand {
  * chunk at a time in memory of its own, so that the long operand is the one that fills vectors. */
 typedef struct tw_blocked {
     const char *path;
-    int dtype, isa, mode;              /* of the tiles: as formats make it, not the caller's */
-    bool turned, flip, inner, ordered; /* flip: the kernels' product is conjugated at the end */
-    int split;                         /* the side that is cut: TW_VECTOR_SIDE or TW_SCALAR_SIDE */
-    int threads, parts; /* parts of k, each summed by itself and added up: 1 unless C is small and k huge */
-    double nanoseconds; /* on one core, about */
-    int64_t size[2], k; /* lines of both sides */
-    int64_t kc, chunk;  /* k steps of a block, lines of a chunk */
-    int64_t lines;      /* of a chunk, near to which it is chosen */
+    int dtype, isa, mode;     /* of the tiles: as formats make it, not the caller's */
+    bool turned, flip, inner; /* flip: the kernels' product is conjugated at the end */
+    int split;                /* the side that is cut: TW_VECTOR_SIDE or TW_SCALAR_SIDE */
+    int threads, parts;       /* parts of k, each summed by itself and added up: 1 unless C is small and k huge */
+    double nanoseconds;       /* on one core, about */
+    int64_t size[2], k;       /* lines of both sides */
+    int64_t kc, chunk;        /* k steps of a block, lines of a chunk */
+    int64_t lines;            /* of a chunk, near to which it is chosen */
     int64_t ldc;
     tw_stand stand[2];
     const tw_tiles *tiles;

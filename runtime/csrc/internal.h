@@ -203,7 +203,11 @@ tw_command tw_command_of(const tw_form *form, const tw_tile *tile);
 
 /* ---- turn.c: an operand turned round first ---- */
 
-enum { TW_PANEL = 1 << 14 }; /* bytes on the stack for it */
+#ifdef __aarch64__
+enum { TW_PANEL = 1 << 16 }; /* bytes on the stack for it */
+#else
+enum { TW_PANEL = 1 << 14 };
+#endif
 
 /* `lines` lines of `length` neighbours, `ld` bytes apart; element p of line i goes to place p lines + i. */
 typedef struct tw_turn {
@@ -236,8 +240,6 @@ struct tw_gemm_plan;
 
 /* The one that does all of C; false: there is none. */
 bool tw_special_whole(const tw_form *form, int isa, tw_command *command);
-/* Put kernels for just this k in place of the tiles' own where there are any. */
-void tw_special_tiles(const tw_form *form, int isa, int count, tw_tile *tiles);
 /* What runs a batch of this product in one call; `run` is NULL where nothing does. */
 typedef struct tw_many {
     tw_command each;   /* one problem after the other */
@@ -331,21 +333,6 @@ static inline int32_t tw_variant(int dtype, int isa, int tiler)
     return (int32_t)((uint32_t)dtype | (uint32_t)isa << 8 | (uint32_t)tiler << 16); /* negative where one of them is */
 }
 
-/* What the caller of a plan asks for beyond its arguments. */
-typedef struct tw_wish {
-    int given;         /* 'A' or 'B' of the kernels: comes packed; 0: neither */
-    int threads;       /* at most; 0: as many as are allowed at the time */
-    bool blocked;      /* through blocks, whatever its size */
-    bool reproducible; /* the same bits whatever the tiles, threads and neighbours */
-} tw_wish;
-
-/* What it takes to keep a plan, and the most that any takes. */
-size_t tw_plan_bytes(const tw_gemm_plan *plan);
-size_t tw_plan_bytes_most(void);
-
-/* Fill a plan that has room for `room` commands from a key that was not checked yet. NULL: no wish but what the key says.
- * A status; what it says names tw_?gemm's arguments. */
-int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room, const tw_wish *wish);
 /* What the scalars ask of the kernels: alpha = 1 and beta = 0, alpha = beta = 1, anything else. */
 typedef enum tw_plain { TW_GENERAL, TW_WRITTEN, TW_ADDED } tw_plain;
 
@@ -379,6 +366,21 @@ static inline tw_plain tw_plain_at(int dtype, const void *alpha, const void *bet
     return second[0] == one ? TW_ADDED : second[0] == 0 ? TW_WRITTEN : TW_GENERAL;
 }
 
+/* What the caller of a plan asks for beyond its arguments. */
+typedef struct tw_wish {
+    int given;         /* 'A' or 'B' of the kernels: comes packed; 0: neither */
+    int threads;       /* at most; 0: as many as are allowed at the time */
+    bool blocked;      /* through blocks, whatever its size */
+    bool reproducible; /* the same bits whatever the tiles, threads and neighbours */
+} tw_wish;
+
+/* What it takes to keep a plan, and the most that any takes. */
+size_t tw_plan_bytes(const tw_gemm_plan *plan);
+size_t tw_plan_bytes_most(void);
+
+/* Fill a plan that has room for `room` commands from a key that was not checked yet. NULL: no wish but what the key says.
+ * A status; what it says names tw_?gemm's arguments. */
+int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room, const tw_wish *wish);
 /* Run it, whatever the scalars; the pointers are checked. A status. */
 int tw_plan_run(const tw_gemm_plan *plan, const tw_scalar *alpha, const void *a, const void *b, const tw_scalar *beta,
                 void *c);
@@ -427,8 +429,9 @@ int tw_select(int isa, int dtype, tw_operation a, tw_operation b, tw_steps steps
               int *served_by);
 /* Check a key and see it column-major; *isa is what it asks for. A status. */
 int tw_form_of(const tw_key *key, tw_form *form, int *isa);
-/* The same, but no row is taken as a column: each operand stays on its side. */
-int tw_form_as_called(const tw_key *key, tw_form *form, int *isa);
+/* A row of C whose elements are neighbours is as well a column, which fills vectors; so where a row of A is, or A is
+ * stored as a column. Complex products on x86 have no other kernels for it. The operands change places. */
+void tw_row_as_column(tw_form *form, int isa);
 /* Which pointer is NULL but would be used; `null` is its argument number. */
 int tw_refuse_null(int dtype, int null);
 

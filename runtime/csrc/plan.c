@@ -10,17 +10,6 @@ typedef union small_plan {
                (sizeof(tw_command) > sizeof(tw_blocked) ? sizeof(tw_command) : sizeof(tw_blocked))];
 } small_plan;
 
-size_t tw_plan_bytes(const tw_gemm_plan *plan)
-{
-    size_t commands = (plan->count > 0 ? (size_t)plan->count : 1) * sizeof(tw_command);
-    return sizeof *plan + (plan->blocked ? sizeof(tw_blocked) : commands);
-}
-
-size_t tw_plan_bytes_most(void)
-{
-    return sizeof(tw_gemm_plan) + TW_PLAN_TILES * sizeof(tw_command);
-}
-
 static int64_t lda_of(const tw_gemm_plan *plan, int command)
 {
     return plan->strip.rows && command >= plan->strip.first ? plan->strip.form.lda : plan->main.lda;
@@ -70,7 +59,6 @@ static bool add_tiles(tw_gemm_plan *plan, const tw_form *form, const tw_tiles *t
 {
     tw_tile_list list;
     int count = tw_tile_c(tiles, plan->key.variant >> 16 & TW_STRATEGY, form->m, form->n, form->k, &list);
-    tw_special_tiles(form, plan->served_by, count, list.tiles);
     if (count < 0 || plan->count + count > TW_PLAN_TILES) {
         return false;
     }
@@ -83,15 +71,15 @@ static bool add_tiles(tw_gemm_plan *plan, const tw_form *form, const tw_tiles *t
 }
 
 /* The main part and the strip of the last rows, where that is worth while. False: not so, and nothing is changed. */
-static bool fill_strip(tw_gemm_plan *plan, int isa)
+static bool fill_strip(tw_gemm_plan *plan, int isa, bool ordered)
 {
     tw_strip strip = {.form = plan->main};
     tw_turn turn;
-    strip.rows = tw_turn_rows(&strip.form, isa, false, &turn);
+    strip.rows = tw_turn_rows(&strip.form, isa, ordered, &turn);
     int served_by, mode;
     if (strip.rows == 0 ||
         tw_select(isa, strip.form.dtype, (tw_operation){true, false}, (tw_operation){false, false},
-                  tw_steps_of(strip.form.k, false), &strip.tiles, &mode, &served_by) != TW_OK ||
+                  tw_steps_of(strip.form.k, ordered), &strip.tiles, &mode, &served_by) != TW_OK ||
         served_by != isa) {
         return false;
     }
@@ -108,6 +96,17 @@ static bool fill_strip(tw_gemm_plan *plan, int isa)
     plan->main.m += strip.rows;
     plan->count = 0;
     return false;
+}
+
+size_t tw_plan_bytes(const tw_gemm_plan *plan)
+{
+    size_t commands = (plan->count > 0 ? (size_t)plan->count : 1) * sizeof(tw_command);
+    return sizeof *plan + (plan->blocked ? sizeof(tw_blocked) : commands);
+}
+
+size_t tw_plan_bytes_most(void)
+{
+    return sizeof(tw_gemm_plan) + TW_PLAN_TILES * sizeof(tw_command);
 }
 
 /* Blocks, where the product is large enough, or no kernel does what is asked without packing. *found says which. */
@@ -135,7 +134,7 @@ int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room, const tw_wish 
     if (tw_get_num_threads() < 0) { /* here, so that what fails is every product, and none asks twice */
         return TW_ERROR_THREADS;
     }
-    int status = wish->given ? tw_form_as_called(key, form, &isa) : tw_form_of(key, form, &isa);
+    int status = tw_form_of(key, form, &isa);
     if (status != TW_OK) {
         return status;
     }
@@ -156,17 +155,20 @@ int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room, const tw_wish 
     if (form->m == 0 || form->n == 0) {
         return TW_OK;
     }
-    /* Without steps nothing is read, so nothing need be conjugated: whatever kernels there are will do. */
-    form->conj_a = form->conj_a && form->k > 0;
-    form->conj_b = form->conj_b && form->k > 0;
-    tw_form *main = &plan->main;
-    *main = *form;
     bool blocked;
     status = fill_blocked(plan, isa, path, wish, &blocked);
     if (status != TW_OK || blocked) {
         return status;
     }
-    if (!plan->walked) {
+    tw_row_as_column(form, isa);
+    plan->exchanged = form->exchanged;
+    /* Without steps nothing is read, so nothing need be conjugated: whatever kernels there are will do. */
+    form->conj_a = form->conj_a && form->k > 0;
+    form->conj_b = form->conj_b && form->k > 0;
+    tw_form *main = &plan->main;
+    const bool ordered = wish->reproducible; /* no kernel that changes the order of a sum */
+    *main = *form;
+    if (!plan->walked && !wish->reproducible) { /* their sums of -0 are -0, where others give 0 */
         plan->many = tw_special_many(form, isa);
         if (tw_special_whole(form, isa, &plan->commands[0])) {
             plan->args = tw_args_of(form);
@@ -175,14 +177,15 @@ int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room, const tw_wish 
             return TW_OK;
         }
     }
-    tw_turn_choose(main, isa, false, &plan->turn);
+    tw_turn_choose(main, isa, ordered, &plan->turn);
     tw_operation op_a = {main->trans_a, main->conj_a}, op_b = {main->trans_b, main->conj_b};
-    status = tw_select(isa, main->dtype, op_a, op_b, tw_steps_of(main->k, false), &plan->tiles, &main->mode,
+    status = tw_select(isa, main->dtype, op_a, op_b, tw_steps_of(main->k, ordered), &plan->tiles, &main->mode,
                        &plan->served_by);
-    if (status == TW_ERROR_KERNEL && op_a.conj != op_b.conj) { /* packing conjugates what no tile does by itself */
-        plan->turn = (tw_turn){0};
+    if (status == TW_ERROR_KERNEL &&
+        op_a.conj != op_b.conj) { /* conjugated but not transposed: no tile does that by itself, packing does */
+        int refused = status;
         status = fill_blocked(plan, isa, TW_PATH_BLOCKED, wish, &blocked);
-        return status == TW_OK && !blocked ? TW_ERROR_KERNEL : status;
+        return status == TW_OK && !blocked ? refused : status;
     }
     if (status != TW_OK) {
         return status;
@@ -198,7 +201,7 @@ int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room, const tw_wish 
                 plan->commands[plan->count++] = tw_command_of(main, &tile);
             }
         }
-    } else if (!fill_strip(plan, isa) && !add_tiles(plan, main, plan->tiles, 0)) {
+    } else if (!fill_strip(plan, isa, ordered) && !add_tiles(plan, main, plan->tiles, 0)) {
         plan->count = -1;
     }
     make_ready(plan);
@@ -267,26 +270,24 @@ void tw_plan_run_ready(const tw_gemm_plan *plan, const void *x, const void *y, v
     }
 }
 
-static void run_all(const tw_gemm_plan *plan, const void *a, const void *b, void *c, tw_args *args)
+static int run_all(const tw_gemm_plan *plan, const void *a, const void *b, void *c, tw_args *args)
 {
     const void *x = plan->exchanged ? b : a, *y = plan->exchanged ? a : b;
+    if (plan->blocked) {
+        return tw_blocked_run(tw_blocked_of(plan), &args->alpha, x, y, &args->beta, c);
+    }
     if (plan->turn.operand == 0) {
         run_tiles(plan, 0, plan->count, x, y, c, args);
     } else {
         run_turned(plan, x, y, c, NULL, args);
     }
+    return TW_OK;
 }
 
 int tw_plan_run_tiles(const tw_gemm_plan *plan, const void *a, const void *b, void *c, tw_args *args)
 {
     int64_t begun = __builtin_expect(tw_verbose, 0) ? tw_trace_clock() : 0;
-    int status = TW_OK;
-    if (plan->blocked) {
-        const void *x = plan->exchanged ? b : a, *y = plan->exchanged ? a : b;
-        status = tw_blocked_run(tw_blocked_of(plan), &args->alpha, x, y, &args->beta, c);
-    } else {
-        run_all(plan, a, b, c, args);
-    }
+    int status = run_all(plan, a, b, c, args);
     if (__builtin_expect(tw_verbose, 0)) {
         tw_trace(plan, 1, tw_trace_clock() - begun);
     }
@@ -387,6 +388,15 @@ int tw_gemm_execute(const tw_gemm_plan *plan, const void *a, const void *b, void
     return tw_gemm_plan_execute(plan, NULL, a, b, NULL, c);
 }
 
+/* Apart, so that the common case needs no memory. */
+static __attribute__((noinline)) int execute(const tw_gemm_plan *plan, const void *alpha, const void *a, const void *b,
+                                             const void *beta, void *c)
+{
+    int dtype = plan->form.dtype;
+    tw_scalar first = tw_alpha_at(dtype, alpha), second = tw_beta_at(dtype, beta);
+    return tw_plan_run(plan, &first, a, b, &second, c);
+}
+
 int tw_gemm_plan_execute(const tw_gemm_plan *plan, const void *alpha, const void *a, const void *b, const void *beta,
                          void *c)
 {
@@ -401,12 +411,16 @@ int tw_gemm_plan_execute(const tw_gemm_plan *plan, const void *alpha, const void
         tw_plain plain = tw_plain_at(dtype, alpha, beta);
         if (plain != TW_GENERAL) {
             const void *x = plan->exchanged ? b : a, *y = plan->exchanged ? a : b;
-            tw_plan_run_ready(plan, x, y, c, plan->sets[plain == TW_ADDED]);
+            const tw_args *sets = plan->sets[plain == TW_ADDED];
+            if (plan->run != NULL) {
+                plan->run(x, y, c, sets);
+            } else {
+                tw_plan_run_ready(plan, x, y, c, sets);
+            }
             return TW_OK;
         }
     }
-    tw_scalar first = tw_alpha_at(dtype, alpha), second = tw_beta_at(dtype, beta);
-    return tw_plan_run(plan, &first, a, b, &second, c);
+    return execute(plan, alpha, a, b, beta, c);
 }
 
 int tw_gemm_bound_run(const tw_gemm_bound *bound)

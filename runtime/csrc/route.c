@@ -92,7 +92,7 @@ static bool along_k(const tw_blocked *plan, int side)
 }
 
 /* Choose mode and kernels by the formats. False: there are none. A status in *status. */
-static bool settle(tw_blocked *plan, int *status)
+static bool settle(tw_blocked *plan, const tw_wish *wish, int *status)
 {
     bool a_along = plan->stand[0].format == TW_COPIED || (plan->stand[0].format == TW_DIRECT && along_k(plan, 0));
     bool b_along = plan->stand[1].format == TW_COPIED || (plan->stand[1].format == TW_DIRECT && along_k(plan, 1));
@@ -112,8 +112,8 @@ static bool settle(tw_blocked *plan, int *status)
         (plan->stand[1].format == TW_DIRECT && plan->stand[1].conj)) {
         return false;
     }
-    *status = tw_tiles_find(plan->isa, plan->dtype, plan->mode, plan->ordered ? TW_STEPS_ORDERED : TW_STEPS_LONG,
-                            &plan->tiles);
+    *status =
+        tw_tiles_find(plan->isa, plan->dtype, plan->mode, tw_steps_of(plan->kc, wish->reproducible), &plan->tiles);
     return *status == TW_OK && plan->tiles != NULL;
 }
 
@@ -158,7 +158,7 @@ static bool blocked(tw_blocked *plan, const tw_wish *wish, int *status)
     int64_t most = at_most(at_least(caches.first / 2 / (width * element), 64), 512);
     plan->kc = wish->reproducible ? 256 : even(plan->k, most);
     plan->lines = caches.second / 2 / (plan->kc * element);
-    return settle(plan, status);
+    return settle(plan, wish, status);
 }
 
 /* One operand comes packed. If it is the long one its panels are the chunks; nothing is turned, for panels have a side. */
@@ -182,7 +182,7 @@ static bool given(tw_blocked *plan, const tw_wish *wish, int *status)
     }
     plan->kc = wish->reproducible ? 256 : even(plan->k, most);
     plan->lines = is_long ? plan->stand[side].width : caches.second / 2 / (plan->kc * element);
-    return settle(plan, status);
+    return settle(plan, wish, status);
 }
 
 static bool stream(tw_blocked *plan, const tw_wish *wish, int *status)
@@ -201,7 +201,7 @@ static bool stream(tw_blocked *plan, const tw_wish *wish, int *status)
     plan->split = TW_VECTOR_SIDE;
     plan->kc = wish->reproducible ? 256 : even(plan->k, plan->size[1] <= 8 ? 8 : 16);
     plan->lines = caches.second / 4 / (plan->size[1] * element);
-    return settle(plan, status);
+    return settle(plan, wish, status);
 }
 
 /* Both along k. The fewer the other lines are, the more of the long operand's are read side by side: memory answers many
@@ -226,7 +226,7 @@ static bool dot(tw_blocked *plan, const tw_wish *wish, int *status)
     int64_t most = at_most(at_least(caches.first / 2 / ((few > 2 ? 8 : few) * element), 256), 4096);
     plan->kc = round_up(even(plan->k, most), 64);
     plan->lines = 1024;
-    return settle(plan, status);
+    return settle(plan, wish, status);
 }
 
 /* Elements of the long operand are taken one at a time where they lie, along k. */
@@ -241,14 +241,14 @@ static bool direct(tw_blocked *plan, const tw_wish *wish, int *status)
     panels(plan, TW_VECTOR_SIDE);
     plan->stand[TW_SCALAR_SIDE].format = TW_DIRECT;
     plan->split = TW_SCALAR_SIDE;
-    if (!settle(plan, status)) {
+    plan->kc = even(plan->k, 4096);
+    if (!settle(plan, wish, status)) {
         return false;
     }
     const tw_tiles *tiles = plan->tiles;
     int rows = (int)at_most(at_most(plan->size[0], plan->stand[TW_VECTOR_SIDE].width), tiles->most_rows);
     int width = tiles->width[tiles->height[rows][tiles->most_columns]][tiles->most_columns];
     plan->stand[TW_SCALAR_SIDE].width = width;
-    plan->kc = even(plan->k, 4096);
     plan->lines = 8 * width;
     return true;
 }
@@ -266,7 +266,7 @@ static bool inner(tw_blocked *plan, const tw_wish *wish, int *status)
     plan->split = TW_VECTOR_SIDE;
     plan->kc = even(plan->k, 256);
     plan->inner = true;
-    return settle(plan, status);
+    return settle(plan, wish, status);
 }
 
 /* ---- The choice ---- */
@@ -347,7 +347,6 @@ int tw_route(const tw_form *form, int isa, int path, const tw_wish *wish, tw_blo
         *plan = begin(form, isa);
         plan->threads = wish->threads > 0 ? wish->threads : TW_MOST_THREADS;
         plan->nanoseconds = nanoseconds_of(form);
-        plan->ordered = wish->reproducible;
         plan->path = "packed";
         *found = given(plan, wish, &status);
         return status == TW_OK && !*found ? tw_fail(TW_ERROR_KERNEL,
@@ -363,7 +362,6 @@ int tw_route(const tw_form *form, int isa, int path, const tw_wish *wish, tw_blo
         *plan = begin(form, isa);
         plan->threads = wish->threads > 0 ? wish->threads : TW_MOST_THREADS;
         plan->nanoseconds = nanoseconds_of(form);
-        plan->ordered = wish->reproducible;
         if (paths[path].make(plan, wish, &status)) {
             plan->path = paths[path].name;
             *found = true;

@@ -77,7 +77,7 @@ int tw_skinny_plan_create(tw_gemm_plan **plan, int dtype, int layout, int transa
     }
     tw_key key = {m, n, k, lda, ldb, ldc, layout, transa, transb, tw_variant(type, isa, tiler)};
     tw_form form;
-    int asked, status = tw_form_as_called(&key, &form, &asked);
+    int asked, status = tw_form_of(&key, &form, &asked);
     if (status != TW_OK) {
         return status;
     }
@@ -113,15 +113,12 @@ int tw_skinny_plan_create(tw_gemm_plan **plan, int dtype, int layout, int transa
 
 int tw_gemm_plan_packed(const tw_gemm_plan *plan)
 {
-    return plan == NULL ? 0 : plan->packed;
+    return plan->packed;
 }
 
 int tw_gemm_plan_execute_packed(const tw_gemm_plan *plan, const void *alpha, const void *a, const void *b,
                                 const void *beta, void *c)
 {
-    if (plan == NULL) {
-        return tw_refuse_plan("tw_gemm_plan_execute_packed");
-    }
     if (plan->packed == 0) {
         return tw_gemm_plan_execute(plan, alpha, a, b, beta, c);
     }
@@ -142,8 +139,8 @@ int tw_gemm_plan_execute_packed(const tw_gemm_plan *plan, const void *alpha, con
     if (c == NULL || (other == NULL && !unread)) {
         return tw_refuse_null(dtype, c == NULL ? TW_ARGUMENT_C : plan->packed == 'A' ? TW_ARGUMENT_B : TW_ARGUMENT_A);
     }
-    int64_t begun = tw_verbose ? tw_trace_clock() : 0;
     packed = tw_panels_of(packed);
+    int64_t begun = tw_verbose ? tw_trace_clock() : 0;
     status = tw_blocked_run(tw_blocked_of(plan), &first, side == TW_VECTOR_SIDE ? packed : other,
                             side == TW_VECTOR_SIDE ? other : packed, &second, c);
     if (tw_verbose) {
@@ -155,7 +152,7 @@ int tw_gemm_plan_execute_packed(const tw_gemm_plan *plan, const void *alpha, con
 void tw_gemm_plan_blocks(const tw_gemm_plan *plan, tw_plan_blocks *blocks)
 {
     *blocks = (tw_plan_blocks){0};
-    if (plan == NULL || plan->count == 0) {
+    if (plan->count == 0) {
         return;
     }
     const tw_form *form = &plan->form;

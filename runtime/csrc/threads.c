@@ -114,9 +114,9 @@ int tw_threads_allowed(void)
     return number > 0 ? number : 1;
 }
 
-/* What a thread must have to do, in nanoseconds: `build.py bench threads` shows from where on two are faster than one, the
- * second being awake (5000 or so) or asleep. */
-_Atomic double tw_least_share = 50000;
+/* What a thread must have to do, in nanoseconds: with two of them a call is worth 50000, which is where two threads begin to
+ * be faster than one even if the second must be woken (`build.py bench threads`). */
+_Atomic double tw_least_share = 25000;
 
 double tw_thread_share(double nanoseconds)
 {

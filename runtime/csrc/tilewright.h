@@ -48,16 +48,16 @@ enum { TW_ROW_MAJOR = 101, TW_COL_MAJOR = 102 };
 /* What functions return. 1 to 14 is the number of the argument that was wrong, counted as cblas_sgemm counts them. */
 enum {
     TW_OK = 0,
-    TW_ERROR_ISA = 100,     /* the ISA asked for cannot be used, or none that was built can run here */
-    TW_ERROR_KERNEL = 101,  /* no kernel for what was asked */
-    TW_ERROR_MEMORY = 102,  /* out of memory; nothing was computed */
-    TW_ERROR_TYPE = 103,    /* no such element type */
-    TW_ERROR_BATCH = 104,   /* a batch of fewer than none, or one that writes all its products to one place */
-    TW_ERROR_WRONG = 106,   /* a kernel computes a wrong product */
-    TW_ERROR_TUNING = 107,  /* a tuning file is corrupt, stale or another machine's */
-    TW_ERROR_PACKED = 108,  /* not a packed operand, or not the one that the plan takes */
+    TW_ERROR_ISA = 100,    /* the ISA asked for cannot be used, or none that was built can run here */
+    TW_ERROR_KERNEL = 101, /* no kernel for what was asked */
+    TW_ERROR_MEMORY = 102, /* out of memory; nothing was computed */
+    TW_ERROR_TYPE = 103,   /* no such element type */
+    TW_ERROR_BATCH = 104,  /* a batch of fewer than none, or one that writes all its products to one place */
+    TW_ERROR_WRONG = 106,  /* a kernel computes a wrong product */
+    TW_ERROR_TUNING = 107, /* a tuning file is corrupt, stale or another machine's */
+    TW_ERROR_PACKED = 108, /* not a packed operand, or not the one that the plan takes */
+    TW_ERROR_PLAN = 109,   /* no plan, NULL where one is wanted; or one of what cannot be: `pack`, `reuse` or `flags` */
     TW_ERROR_THREADS = 110, /* a number of threads that cannot be */
-    TW_ERROR_PLAN = 109,    /* there is no plan: NULL where one is wanted; or one asks for what cannot be */
     TW_ERROR_SPECIAL = 111, /* a library of kernels for one size is damaged, foreign or wrong */
     TW_ERROR_TILER = 105    /* TILEWRIGHT_TILER, or what tw_tiler_set was given, is none of those there are */
 };
@@ -144,6 +144,26 @@ TW_API int64_t tw_gemm_plan_tiles(const tw_gemm_plan *plan, int64_t most, tw_gem
 TW_API int tw_gemm_plan_isa(const tw_gemm_plan *plan);
 TW_API const char *tw_gemm_plan_path(const tw_gemm_plan *plan);
 
+/* The kernel that runs a strided batch of this plan's product in one call, for alpha and beta as they come; NULL: none. */
+TW_API const char *tw_gemm_plan_many(const tw_gemm_plan *plan);
+/* The product as kernels see it, column-major: m, n, lda, ldb, ldc in elements, and for A and B 1 if it is transposed, plus
+ * 2 if it is conjugated. */
+TW_API void tw_gemm_plan_seen(const tw_gemm_plan *plan, int64_t seen[7]);
+
+/* ---- Kernels for one size ----
+ *
+ * Some ship; Python's tilewright.runtime.specialize() makes more. Plans use them from then on: those that tw_?gemm finds
+ * are made anew, those of tw_gemm_plan_create stay as they were made. */
+
+/* Load a library of them. Each is compared with plain C first, exactly. TW_ERROR_SPECIAL, and nothing changed, where the file
+ * is damaged or another version's, this CPU cannot run a kernel, or its product is wrong. What is there already is no
+ * error. */
+TW_API int tw_special_load(const char *path);
+/* Shall plans made from now on use them? Returns what held before. */
+TW_API int tw_special_use(int use);
+/* How many there are, and the name of one, first those that ship; NULL beyond the last. */
+TW_API int tw_special_total(void);
+TW_API const char *tw_special_name(int index);
 /* ---- Packed operands: one matrix made ready, for many products ----
  *
  * An operand in panels, the order in which kernels read it, behind a header that says what it is. It depends on the
@@ -202,26 +222,6 @@ typedef struct tw_plan_blocks {
 } tw_plan_blocks;
 
 TW_API void tw_gemm_plan_blocks(const tw_gemm_plan *plan, tw_plan_blocks *blocks);
-/* The kernel that runs a strided batch of this plan's product in one call, for alpha and beta as they come; NULL: none. */
-TW_API const char *tw_gemm_plan_many(const tw_gemm_plan *plan);
-/* The product as the plan's kernels see it, column-major: m, n, lda, ldb, ldc in elements, whether A and B are transposed,
- * and whether its tiles are cut from that just as it is. */
-TW_API void tw_gemm_plan_seen(const tw_gemm_plan *plan, int64_t seen[8]);
-
-/* ---- Kernels for one size ----
- *
- * Some ship; Python's tilewright.runtime.specialize() makes more. Plans use them from then on: those that tw_?gemm finds
- * are made anew, those of tw_gemm_plan_create stay as they were made. */
-
-/* Load a library of them. Each is compared with plain C first, exactly. TW_ERROR_SPECIAL, and nothing changed, where the file
- * is damaged or another version's, this CPU cannot run a kernel, or its product is wrong. What is there already is no
- * error. */
-TW_API int tw_special_load(const char *path);
-/* Shall plans made from now on use them? Returns what held before. */
-TW_API int tw_special_use(int use);
-/* How many there are, and the name of one, first those that ship; NULL beyond the last. */
-TW_API int tw_special_total(void);
-TW_API const char *tw_special_name(int index);
 
 /* ---- Batches: many products of one shape, or of several ----
  *

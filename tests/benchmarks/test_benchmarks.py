@@ -112,3 +112,13 @@ def test_threads_shows_where_two_pay() -> None:
     _, data = bench("threads", "--types", "d")
     assert [cell["count"] for cell in data["cells"]] == [2 ** (i + 1) for i in range(len(data["cells"]))]
     assert all(cell[name] > 0 for cell in data["cells"] for name in ("one", "awake", "asleep", "chosen"))
+
+
+def test_blas_compares_numpy_with_itself_preloaded() -> None:
+    """A worker that measures the same library twice, or a product that differs."""
+    printed, data = bench("blas", "--types", "dz", "--most", "200")
+    assert {cell["type"] for cell in data["cells"]} == {"d", "z"}
+    assert all(cell["ours"] > 0 and cell["numpy"] > 0 for cell in data["cells"])
+    assert all(0 < ns < 1e5 for row in data["calls"].values() for ns in row)
+    assert "tilewright" in data["calls"]
+    assert "worst: " in printed

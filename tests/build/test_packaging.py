@@ -66,9 +66,10 @@ def test_wheel(whole: Checkout, tmp_path: Path) -> None:
     for pattern in ("*.py", "*.yaml", "*.j2", "py.typed"):
         for folder in ("generator", "templates", "runtime", "topv"):
             assert names(folder, pattern) <= held
-    compiled = ("libtilewright.so.0", "_tilewright.abi3.so", "_fast.abi3.so")
+    compiled = ("libtilewright.so.0", "libtilewright_blas.so.0", "_tilewright.abi3.so", "_fast.abi3.so")
     assert {f"tilewright/runtime/{name}" for name in compiled} <= held
-    assert {"tilewright/runtime/include/tilewright.h", "tilewright/runtime/include/tw_kernel.h"} <= held
+    headers = ("tilewright.h", "tilewright_cblas.h", "tw_kernel.h")
+    assert {f"tilewright/runtime/include/{name}" for name in headers} <= held
     assert {name.split("/")[0] for name in held if ".dist-info" not in name} == {"tilewright"}
 
     python = python_of(tmp_path / "venv")
@@ -76,6 +77,10 @@ def test_wheel(whole: Checkout, tmp_path: Path) -> None:
     said = output(python, "-c", PRODUCT, cwd=tmp_path)
     assert str(tmp_path / "venv") in said
     assert said.endswith(" extension\n")
+    tilewright = str(tmp_path / "venv" / "bin" / "tilewright")
+    assert str(tmp_path / "venv") in output(tilewright, "info", cwd=tmp_path)
+    code = "import ctypes; ctypes.CDLL(None).scipy_cblas_dgemm64_; print('ours')"
+    assert output(tilewright, "run", python, "-c", code, cwd=tmp_path) == "ours\n"
     only = ["--arch", host_arch(), "--out", str(tmp_path / "out"), "--only", "gemm_s_nn_4x4__scalar"]
     output(python, "-c", GENERATE, "generate", *only, cwd=tmp_path)
     made = tmp_path / "out" / "generated" / "scalar" / "gemm_s_nn_4x4__scalar.c"
