@@ -7,8 +7,8 @@ array([[1., 1.],
        [1., 1.],
        [1., 1.]], dtype=float32)
 
-`gemm` multiplies, `gemm_plan` makes a product ready to be run many times, `skinny_plan` one whose large matrix is packed
-once, `gemm_batch` multiplies stacks of matrices.
+`gemm` multiplies, `gemm_plan` makes a product ready to be run many times, `skinny_plan` one whose large matrix is
+packed once, `gemm_batch` multiplies stacks of matrices.
 `set_num_threads` limits the threads of a call, `explain` says how a product runs, `info` what runs it, `selftest`
 checks every kernel on this CPU, `tune` times them, and the errors derive from `ValueError`, `TypeError` and
 `RuntimeError`.

@@ -71,8 +71,8 @@ class Explanation:
     product: str
     isa: str
     path: str
-    """ "one kernel", "tiles", "walk" (more tiles than are listed beforehand) or "nothing to do"; with blocks: "blocked",
-    "stream", "dot", "copied", "inner" or "packed"."""
+    """ "one kernel", "tiles", "walk" (more tiles than are listed beforehand) or "nothing to do"; with blocks:
+    "blocked", "stream", "dot", "direct", "inner" or "packed"."""
     tiler: str
     shape: tuple[int, int]
     """Of the result."""

@@ -21,9 +21,9 @@ _LINE = 64
 class Packed:
     """An operand in the order in which kernels read it; what `Plan.pack` makes.
 
-    It depends on the matrix, its dtype and the instruction set alone, so every plan that takes this operand on this side
-    can use it, whatever the other operand's size and the number of threads. It can be pickled: what is written is bytes and
-    a checksum, and reading it back runs no code but the check.
+    It depends on the matrix, its dtype and the instruction set alone, so every plan that takes this operand on this
+    side can use it, whatever the other operand's size and the number of threads. It can be pickled: what is written is
+    bytes and a checksum, and reading it back runs no code but the check.
 
     Attributes
     ----------

@@ -26,22 +26,23 @@ def skinny_plan(
     m, n, k, dtype, trans_a, trans_b, lda, ldb, ldc
         As for `gemm_plan`. The leading dimension of a packed operand is not looked at.
     pack : "a", "b", "auto" or None
-        The operand that will come packed. "auto": the larger one, if packing pays within `reuse` products as far as is known
-        beforehand; else none.
+        The operand that will come packed. "auto": the larger one, if packing pays within `reuse` products as far as is
+        known beforehand; else none.
     reuse : int
         How many products one packed operand will serve.
     threads : int, optional
         At most so many; by default as many as `set_num_threads` allows when the plan runs.
     reproducible : bool, optional
-        Every element gets the same bits whatever tile computes it, on however many threads and whatever the other rows and
-        columns are: k is summed in order, in blocks of 256. By default as ``TILEWRIGHT_REPRODUCIBLE`` says. It costs what
-        dot products and a k split among threads bring: up to a factor of 3 where only 2 rows or columns meet a large matrix.
+        Every element gets the same bits whatever tile computes it, on however many threads and whatever the other rows
+        and columns are: k is summed in order, in blocks of 256. By default as ``TILEWRIGHT_REPRODUCIBLE`` says. It
+        costs what dot products and a k split among threads bring, most where few rows or columns meet a large matrix,
+        and small products are packed. Not across instruction sets.
 
     Returns
     -------
     Plan
-        ``packed = plan.pack(x)`` packs the operand ``plan.packs``, and ``plan(packed, y, out=...)`` (or ``plan(x, packed)``)
-        uses it; where ``plan.packs`` is None, `pack` returns x itself, so that one program serves both.
+        ``packed = plan.pack(x)`` packs the operand ``plan.packs``, and ``plan(packed, y, out=...)`` (or
+        ``plan(x, packed)``) uses it; where ``plan.packs`` is None, `pack` returns x itself: one program serves both.
 
     Raises
     ------
@@ -53,7 +54,7 @@ def skinny_plan(
 
     References
     ----------
-    .. [1] Li et al., "AutoTSMM: An Auto-tuning Framework for Building High-Performance Tall-and-Skinny Matrix-Matrix
+    .. [1] "AutoTSMM: An Auto-tuning Framework for Building High-Performance Tall-and-Skinny Matrix-Matrix
        Multiplication on CPUs", arXiv:2208.08088.
 
     Examples

@@ -1,7 +1,7 @@
 /* blocked.c - the loops around tiles where operands do not fit the caches.
  *
  *     for each chunk of the split operand's lines              a task takes one after the other
- *       for each block of kc steps                             the chunk's block is packed, copied or left where it is
+ *       for each block of kc steps                             the chunk's block is packed, or left where it is
  *         for each panel of the other operand                  stays in the first cache
  *           for each panel of the chunk                        comes from the second
  *             the tile's kernels
@@ -10,7 +10,7 @@
  * are the same loops: AutoTSMM (arXiv 2208.08088), after Goto and van Zijl de Geijn. */
 #include "blocked.h"
 
-enum { MOST_TILES = 24, LINE = 64 };
+enum { MOST_TILES = 64, LINE = 64, AHEAD = 2 /* panels */ };
 
 /* The kernels of one tile of panels, whole ones or those at the end. */
 typedef struct tile_calls {
@@ -48,9 +48,9 @@ static bool along_k(int format, const tw_stand *stand, int64_t element)
 }
 
 /* Bytes from one line to the next of copied lines: not a power of two, or all would fall into one set of the cache. */
-static int64_t pitch_of(const tw_blocked *plan, int64_t steps)
+static int64_t pitch_of(const tw_blocked *plan)
 {
-    return round_up(steps * tw_element_bytes(plan->dtype), LINE) + LINE;
+    return round_up(plan->k * tw_element_bytes(plan->dtype), LINE) + LINE;
 }
 
 /* The leading dimension that kernels see of a panel of `width` lines. */
@@ -60,7 +60,7 @@ static int64_t ld_of(const tw_blocked *plan, int side, int64_t width)
     int64_t element = tw_element_bytes(plan->dtype);
     switch (stand->format) {
     case TW_COPIED:
-        return pitch_of(plan, side == plan->split ? plan->kc : plan->k);
+        return pitch_of(plan);
     case TW_DIRECT:
         return along_k(TW_DIRECT, stand, element) ? stand->line : stand->step;
     default:
@@ -118,9 +118,6 @@ static void prepare(const product *all, int64_t first, int64_t lines, int64_t st
     if (stand->format == TW_PANELS) {
         tw_lines some = lines_of(all, plan->split, first, lines, step, steps);
         tw_pack_panels(&some, stand->width, 1, block);
-    } else if (stand->format == TW_COPIED) {
-        tw_lines some = lines_of(all, plan->split, first, lines, step, steps);
-        tw_pack_lines(&some, block, pitch_of(plan, plan->kc));
     }
 }
 
@@ -135,9 +132,20 @@ static const char *panel_at(const product *all, int side, int64_t first, int64_t
     case TW_DIRECT:
         return all->operand[side] + first * stand->line + step * stand->step;
     case TW_COPIED:
-        return base + first * pitch_of(plan, plan->k) + step * element;
+        return base + first * pitch_of(plan) + step * element;
     default:
         return base + (first * plan->k + step * width) * element;
+    }
+}
+
+/* Ask for a panel that lies where it is, before its turn comes: its steps are far apart in memory, which no hardware
+ * follows. Always inlined: GCC takes a function that only prefetches for one without effect. */
+static inline __attribute__((always_inline)) void fetch(const char *at, int64_t step, int64_t steps, int64_t bytes)
+{
+    for (; steps > 0; steps--, at += step) {
+        for (int64_t byte = 0; byte < bytes; byte += LINE) {
+            __builtin_prefetch(at + byte);
+        }
     }
 }
 
@@ -150,7 +158,7 @@ static void multiply(const product *all, int64_t first, int64_t lines, int64_t s
     const tw_stand *mine = &plan->stand[split];
     int64_t element = tw_element_bytes(plan->dtype), others = plan->size[other], width = mine->width;
     int64_t c_split = split == TW_VECTOR_SIDE ? element : ldc, c_other = split == TW_VECTOR_SIDE ? ldc : element;
-    bool blocks = mine->format == TW_PANELS || mine->format == TW_COPIED;
+    bool apart = mine->format == TW_DIRECT && mine->line == element;
     args->k = steps;
     args->ldc = ldc;
     for (int64_t j = 0; j < others; j += plan->stand[other].width) {
@@ -160,12 +168,13 @@ static void multiply(const product *all, int64_t first, int64_t lines, int64_t s
         for (int64_t i = 0; i < lines; i += width) {
             int64_t along = at_most(width, lines - i);
             const char *x;
-            if (!blocks) {
-                x = panel_at(all, split, first + i, along, step);
-            } else if (mine->format == TW_PANELS) {
+            if (mine->format == TW_PANELS) {
                 x = block + i * steps * element;
             } else {
-                x = block + i * pitch_of(plan, plan->kc);
+                x = panel_at(all, split, first + i, along, step);
+            }
+            if (apart && j == 0 && i + (AHEAD + 1) * width <= lines) {
+                fetch(x + AHEAD * width * element, mine->step, steps, width * element);
             }
             const tile_calls *tile = &all->tiles[along < width][last_other];
             args->lda = tile->ld[0];
@@ -252,7 +261,7 @@ static int64_t other_bytes(const tw_blocked *plan)
     case TW_PANELS:
         return round_up(plan->size[other] * plan->k * tw_element_bytes(plan->dtype), LINE);
     case TW_COPIED:
-        return plan->size[other] * pitch_of(plan, plan->k);
+        return plan->size[other] * pitch_of(plan);
     default:
         return 0;
     }
@@ -261,14 +270,9 @@ static int64_t other_bytes(const tw_blocked *plan)
 static int64_t block_bytes(const tw_blocked *plan)
 {
     int64_t lines = at_most(plan->chunk, plan->size[plan->split]);
-    switch (plan->stand[plan->split].format) {
-    case TW_PANELS:
-        return round_up(lines * plan->kc * tw_element_bytes(plan->dtype), LINE);
-    case TW_COPIED:
-        return lines * pitch_of(plan, plan->kc);
-    default:
-        return 0;
-    }
+    return plan->stand[plan->split].format == TW_PANELS
+               ? round_up(lines * plan->kc * tw_element_bytes(plan->dtype), LINE)
+               : 0;
 }
 
 static int64_t own_c_bytes(const tw_blocked *plan)
@@ -302,16 +306,16 @@ static void prepare_other(const product *all, char *panels)
     if (plan->stand[other].format == TW_PANELS) {
         tw_pack_panels(&whole, plan->stand[other].width, plan->threads, panels);
     } else {
-        tw_pack_lines(&whole, panels, pitch_of(plan, plan->k));
+        tw_pack_lines(&whole, panels, pitch_of(plan));
     }
 }
 
 int tw_blocked_run(const tw_blocked *made, const tw_scalar *alpha, const void *x, const void *y, const tw_scalar *beta,
                    void *c)
 {
-    tw_blocked shared_out = *made;
-    const tw_blocked *plan = &shared_out;
-    tw_blocked_share(&shared_out, tw_threads_allowed());
+    tw_blocked own = *made;
+    const tw_blocked *plan = &own;
+    tw_blocked_share(&own);
     if (plan->k == 0 || tw_scalar_is(plan->dtype, alpha, 0)) {
         tw_scale_c(plan->dtype, plan->size[plan->turned], plan->size[!plan->turned], beta, c, plan->ldc);
         return TW_OK;

@@ -8,7 +8,7 @@
 enum {
     TW_GIVEN,  /* panels of all k steps that the caller keeps */
     TW_PANELS, /* panels made for this product */
-    TW_COPIED, /* its lines, copied so that a block of them lies together */
+    TW_COPIED, /* its lines, copied so that they lie apart as suits the caches; never the one that is cut */
     TW_DIRECT  /* where it is */
 };
 
@@ -27,6 +27,7 @@ typedef struct tw_blocked {
     bool turned, flip, inner; /* flip: the kernels' product is conjugated at the end */
     int split;                /* the side that is cut: TW_VECTOR_SIDE or TW_SCALAR_SIDE */
     int threads, parts;       /* parts of k, each summed by itself and added up: 1 unless C is small and k huge */
+    double nanoseconds;       /* on one core, about */
     int64_t size[2], k;       /* lines of both sides */
     int64_t kc, chunk;        /* k steps of a block, lines of a chunk */
     int64_t lines;            /* of a chunk, near to which it is chosen */
@@ -52,15 +53,15 @@ enum {
     TW_PATH_BLOCKED,
     TW_PATH_STREAM,
     TW_PATH_DOT,
-    TW_PATH_COPIED,
+    TW_PATH_DIRECT,
     TW_PATH_INNER,
     TW_PATHS
 };
 
 /* Does this product go through blocks, and how? A status; *blocked says whether. */
 int tw_route(const tw_form *form, int isa, int path, const tw_wish *wish, tw_blocked *plan, bool *blocked);
-/* Chunks and parts for so many threads. */
-void tw_blocked_share(tw_blocked *plan, int threads);
+/* Chunks and parts for the threads that the product may use now. */
+void tw_blocked_share(tw_blocked *plan);
 
 static inline const tw_blocked *tw_blocked_of(const tw_gemm_plan *plan)
 {

@@ -3,18 +3,20 @@
  * What decides is how often an element of an operand is used and how it lies. Of a product with a short dimension s the
  * long operand is read from memory once, at s multiply-adds an element:
  *
- *     path      long operand        lies            the short one
- *     stream    where it is         along its lines panels           few k steps at a time, so that C stays near
- *     dot       where it is         along k         lines            vectors along k; s up to 8, real types
- *     copied    a few lines copied  along k         panels           from s = 9 on: elements are taken one at a time
- *     blocked   panels              either          panels           everything else
- *     inner     where it is         either          where it is      m and n small, k huge; k is split among threads
+ *     path      long operand    lies             the short one
+ *     stream    where it is     along its lines  panels           few k steps at a time, so that C stays near
+ *     dot       where it is     along k          lines            real types: vectors along k, eight long lines at a time
+ *     direct    where it is     along k          panels           complex: elements of the long one are taken one at a time
+ *     blocked   panels          either           panels           everything else
+ *     inner     where it is     either           where it is      m and n small, k huge; k is split among threads
  *
  * The tables of panels, C's chunk and kc follow from the caches and the shape. */
 #include <unistd.h>
 
 #include "blocked.h"
 #include "tiling.h"
+
+enum { LONGEST_DOT = 64 };
 
 static int64_t at_most(int64_t x, int64_t y)
 {
@@ -129,9 +131,9 @@ static int64_t even(int64_t k, int64_t most)
 }
 
 /* A chunk is of whole panels and near to plan->lines; there are enough for all threads. */
-void tw_blocked_share(tw_blocked *plan, int threads)
+void tw_blocked_share(tw_blocked *plan)
 {
-    plan->threads = (int)at_least(at_most(plan->threads, threads), 1);
+    plan->threads = (int)at_least(at_most(plan->threads, tw_threads_worth(plan->nanoseconds)), 1);
     if (plan->inner) {
         plan->chunk = at_least(plan->size[plan->split], 1);
         plan->parts = (int)at_most(plan->threads, (plan->k + plan->kc - 1) / plan->kc);
@@ -176,7 +178,7 @@ static bool given(tw_blocked *plan, const tw_wish *wish, int *status)
         most = at_least(caches.second / 4 / (plan->size[other] * element), most); /* read from end to end */
     } else if (!is_long && plan->size[side] <= 8 && !along_k(plan, other) && other == TW_VECTOR_SIDE) {
         plan->stand[other].format = TW_DIRECT;
-        most = 32;
+        most = 16;
     }
     plan->kc = wish->reproducible ? 256 : even(plan->k, most);
     plan->lines = is_long ? plan->stand[side].width : caches.second / 2 / (plan->kc * element);
@@ -197,51 +199,57 @@ static bool stream(tw_blocked *plan, const tw_wish *wish, int *status)
     plan->stand[TW_VECTOR_SIDE].format = TW_DIRECT;
     plan->stand[TW_VECTOR_SIDE].width = tw_panel_width(plan->isa, plan->dtype, TW_VECTOR_SIDE);
     plan->split = TW_VECTOR_SIDE;
-    plan->kc = wish->reproducible ? 256 : even(plan->k, 32);
+    plan->kc = wish->reproducible ? 256 : even(plan->k, plan->size[1] <= 8 ? 8 : 16);
     plan->lines = caches.second / 4 / (plan->size[1] * element);
     return settle(plan, wish, status);
 }
 
+/* Both along k. The fewer the other lines are, the more of the long operand's are read side by side: memory answers many
+ * at a time. */
 static bool dot(tw_blocked *plan, const tw_wish *wish, int *status)
 {
     tw_caches caches = tw_caches_here();
-    int64_t element = tw_element_bytes(plan->dtype);
-    if (plan->size[0] < plan->size[1]) {
+    int64_t element = tw_element_bytes(plan->dtype), few = at_most(plan->size[0], plan->size[1]);
+    bool small_tiles = plan->isa == TW_ISA_NEON || plan->isa == TW_ISA_SCALAR;
+    int split = TW_SCALAR_SIDE;
+    if (plan->size[split] < plan->size[!split]) {
         turn(plan);
     }
-    if (wish->reproducible || tw_is_complex(plan->dtype) || !along_k(plan, TW_VECTOR_SIDE) || plan->size[1] > 12) {
+    if (wish->reproducible || tw_is_complex(plan->dtype) || !along_k(plan, split) || few > LONGEST_DOT) {
         return false;
     }
-    plan->stand[TW_SCALAR_SIDE].format = TW_COPIED;
-    plan->stand[TW_SCALAR_SIDE].width = (int)plan->size[1];
-    plan->stand[TW_VECTOR_SIDE].format = TW_DIRECT;
-    plan->stand[TW_VECTOR_SIDE].width = plan->isa == TW_ISA_NEON || plan->isa == TW_ISA_SCALAR ? 4 : 2;
-    plan->split = TW_VECTOR_SIDE;
-    int64_t most = at_most(at_least(caches.first / 2 / (plan->size[1] * element), 256), 4096);
+    plan->split = split;
+    plan->stand[!split].format = TW_COPIED;
+    plan->stand[!split].width = (int)few;
+    plan->stand[split].format = TW_DIRECT;
+    plan->stand[split].width = small_tiles ? 4 : few == 1 ? 12 : 8;
+    int64_t most = at_most(at_least(caches.first / 2 / ((few > 2 ? 8 : few) * element), 256), 4096);
     plan->kc = round_up(even(plan->k, most), 64);
     plan->lines = 1024;
     return settle(plan, wish, status);
 }
 
-static bool copied(tw_blocked *plan, const tw_wish *wish, int *status)
+/* Elements of the long operand are taken one at a time where they lie, along k. */
+static bool direct(tw_blocked *plan, const tw_wish *wish, int *status)
 {
     if (plan->size[1] < plan->size[0]) {
         turn(plan);
     }
-    if (!along_k(plan, TW_SCALAR_SIDE)) {
+    if (wish->reproducible || !along_k(plan, TW_SCALAR_SIDE)) {
         return false;
     }
     panels(plan, TW_VECTOR_SIDE);
-    plan->stand[TW_SCALAR_SIDE].format = TW_COPIED;
+    plan->stand[TW_SCALAR_SIDE].format = TW_DIRECT;
     plan->split = TW_SCALAR_SIDE;
-    plan->kc = wish->reproducible ? 256 : even(plan->k, 256);
+    plan->kc = even(plan->k, 4096);
     if (!settle(plan, wish, status)) {
         return false;
     }
-    int rows = (int)at_most(at_most(plan->size[0], plan->stand[TW_VECTOR_SIDE].width), plan->tiles->most_rows);
-    plan->stand[TW_SCALAR_SIDE].width =
-        plan->tiles->width[plan->tiles->height[rows][plan->tiles->most_columns]][plan->tiles->most_columns];
-    plan->lines = 2 * plan->stand[TW_SCALAR_SIDE].width;
+    const tw_tiles *tiles = plan->tiles;
+    int rows = (int)at_most(at_most(plan->size[0], plan->stand[TW_VECTOR_SIDE].width), tiles->most_rows);
+    int width = tiles->width[tiles->height[rows][tiles->most_columns]][tiles->most_columns];
+    plan->stand[TW_SCALAR_SIDE].width = width;
+    plan->lines = 8 * width;
     return true;
 }
 
@@ -269,7 +277,7 @@ static const struct {
     const char *name;
     path_fn make;
 } paths[] = {{"auto", NULL}, {"tiles", NULL},    {"blocked", blocked}, {"stream", stream},
-             {"dot", dot},   {"copied", copied}, {"inner", inner}};
+             {"dot", dot},   {"direct", direct}, {"inner", inner}};
 
 int tw_path_set(const char *name)
 {
@@ -284,17 +292,18 @@ int tw_path_set(const char *name)
     }
     return tw_fail(TW_ERROR_TILER,
                    "tw_path_set: %.40s: there is no such path; there are auto, tiles, blocked, stream, dot, "
-                   "copied, inner.",
+                   "direct, inner.",
                    name);
 }
 
-/* Threads for so much work: each is to have two million multiply-adds, or a megabyte to read. */
-static int threads_for(const tw_form *form, const tw_wish *wish)
+/* Nanoseconds on one core: its arithmetic at three quarters of a common peak, or reading the operands from memory. */
+static double nanoseconds_of(const tw_form *form)
 {
-    double work = (double)form->m * (double)form->n * (double)form->k / 1e6;
-    double read = (double)tw_element_bytes(form->dtype) * (double)form->k * (double)(form->m + form->n) / 1e6;
-    double most = work > read ? work : read, limit = wish->threads > 0 ? wish->threads : 1024;
-    return (int)(most >= limit ? limit : most < 1 ? 1 : most);
+    double m = (double)form->m, n = (double)form->n, k = (double)form->k;
+    double element = (double)tw_element_bytes(form->dtype);
+    double work = m * n * k * element / (tw_is_complex(form->dtype) ? 96 : 192);
+    double read = element * (k * (m + n) + m * n) / 25;
+    return work > read ? work : read;
 }
 
 static int choose(const tw_form *form, const tw_wish *wish)
@@ -311,16 +320,20 @@ static int choose(const tw_form *form, const tw_wish *wish)
     }
     bool vector_long = m >= n;
     bool along = vector_long ? form->trans_a : !form->trans_b;
-    if (s <= 8 && !tw_is_complex(form->dtype)) {
-        return along ? TW_PATH_DOT : TW_PATH_STREAM;
+    if (l < 4 * s) {
+        return TW_PATH_BLOCKED;
     }
-    if (s <= 8) {
-        return along ? TW_PATH_COPIED : TW_PATH_STREAM;
+    if (!along) {
+        return s <= 128 ? TW_PATH_STREAM : TW_PATH_BLOCKED;
     }
-    if (s <= 64 && l >= 4 * s && along) {
-        return TW_PATH_COPIED;
+    switch (form->dtype) {
+    case TW_C:
+        return s <= 16 ? TW_PATH_DIRECT : TW_PATH_BLOCKED;
+    case TW_Z:
+        return s <= 48 ? TW_PATH_DIRECT : TW_PATH_BLOCKED;
+    default:
+        return s <= LONGEST_DOT ? TW_PATH_DOT : TW_PATH_BLOCKED;
     }
-    return TW_PATH_BLOCKED;
 }
 
 int tw_route(const tw_form *form, int isa, int path, const tw_wish *wish, tw_blocked *plan, bool *found)
@@ -332,7 +345,8 @@ int tw_route(const tw_form *form, int isa, int path, const tw_wish *wish, tw_blo
     *found = false;
     if (wish->given != 0) {
         *plan = begin(form, isa);
-        plan->threads = threads_for(form, wish);
+        plan->threads = wish->threads > 0 ? wish->threads : TW_MOST_THREADS;
+        plan->nanoseconds = nanoseconds_of(form);
         plan->path = "packed";
         *found = given(plan, wish, &status);
         return status == TW_OK && !*found ? tw_fail(TW_ERROR_KERNEL,
@@ -346,7 +360,8 @@ int tw_route(const tw_form *form, int isa, int path, const tw_wish *wish, tw_blo
     }
     for (int attempt = 0; attempt < 2 && path != TW_PATH_TILES; attempt++, path = TW_PATH_BLOCKED) {
         *plan = begin(form, isa);
-        plan->threads = threads_for(form, wish);
+        plan->threads = wish->threads > 0 ? wish->threads : TW_MOST_THREADS;
+        plan->nanoseconds = nanoseconds_of(form);
         if (paths[path].make(plan, wish, &status)) {
             plan->path = paths[path].name;
             *found = true;

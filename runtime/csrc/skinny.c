@@ -166,7 +166,7 @@ void tw_gemm_plan_blocks(const tw_gemm_plan *plan, tw_plan_blocks *blocks)
         return;
     }
     tw_blocked shared = *tw_blocked_of(plan);
-    tw_blocked_share(&shared, tw_threads_allowed());
+    tw_blocked_share(&shared);
     bool swapped = plan->exchanged != shared.turned; /* the vector side is the caller's B */
     blocks->kc = shared.kc;
     blocks->chunk = shared.chunk;

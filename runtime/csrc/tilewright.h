@@ -293,7 +293,7 @@ TW_API int tw_tiler_set(const char *name);
 /* The name; NULL: TILEWRIGHT_TILER is none of them, and tw_error_message says so. */
 TW_API const char *tw_tiler_current(void);
 /* For tests: send products that are new from now on through one path, where it can serve them: "tiles", "blocked", "stream",
- * "dot", "copied" or "inner". NULL, "auto": whichever is thought fastest. */
+ * "dot", "direct" or "inner". NULL, "auto": whichever is thought fastest. */
 TW_API int tw_path_set(const char *name);
 /* For tests: cut C[m x n] with kernels of these sizes, `count` pairs (m, n), into (i, j, m, n) at `tiles`, which has room
  * for 256. Returns how many; -1: more than 256; else minus an error. */

@@ -32,7 +32,7 @@ def test_a_packed_operand_is_exact_in_plans_of_any_other_size(
     isa: str, dtype: np.dtype[Any], sizes: tuple[int, int, int], trans: tuple[str, str], side: str, layout: str,
     scalars: tuple[complex, complex, complex], copied: bool,
 ) -> None:  # fmt: skip
-    """Panels that depend on the other operand; alpha or conjugation lost or applied twice; pointers inside the bytes."""
+    """Panels that depend on the other operand; alpha or conjugation lost, or applied twice; pointers in the bytes."""
     m, n, k = sizes
     alpha, beta, folded = scalars if dtype.kind == "c" else (x.real for x in scalars)
     rng = np.random.default_rng(17)
