@@ -46,16 +46,17 @@ class BuildError(Exception):
 # ---------------------------------------------------------------------------------------------- environment
 
 
-def enter_environment(argv: list[str]) -> None:
+def enter_environment(argv: list[str], extras: "Sequence[str]" = ()) -> None:
     """Make sure that the interpreter running is `.venv`'s with everything installed; re-execute in it if not."""
     python = VENV / "bin" / "python"
     inside = Path(sys.prefix).resolve() == VENV.resolve()
+    stamps = [VENV / f".tilewright{suffix}" for suffix in ("", *(f"-{extra}" for extra in extras))]
     made = False
-    if read(VENV / ".tilewright") != environment_key(python):
+    if any(read(stamp) != environment_key(python) for stamp in stamps):
         refuse_foreign_environment()
         with lock():
-            if read(VENV / ".tilewright") != environment_key(python):  # nobody made it while this one waited
-                make_environment(python, inside)
+            if any(read(stamp) != environment_key(python) for stamp in stamps):  # nobody made it meanwhile
+                make_environment(python, inside, extras)
         made = True
     if made or not inside:
         os.execv(python, [str(python), str(ROOT / "build.py"), *argv])
@@ -83,7 +84,7 @@ def environment_key(python: Path) -> str:
     return hashlib.sha256(text).hexdigest()
 
 
-def make_environment(python: Path, inside: bool) -> None:
+def make_environment(python: Path, inside: bool, extras: "Sequence[str]" = ()) -> None:
     """Create `.venv` or bring it up to date. One that works is kept; one left half-made is made anew."""
     works = "import pip, sys; sys.exit(sys.version_info < (3, 10))"
     whole = python.exists() and read(VENV / ".tilewright") != INSTALLING
@@ -104,9 +105,12 @@ def make_environment(python: Path, inside: bool) -> None:
                 remove(path)
         run([sys.executable, "-m", "venv", str(VENV)], "python -m venv")
     (VENV / ".tilewright").write_text(INSTALLING)
-    say("environment: installing the pinned requirements and the project (pyproject.toml, extra dev)")
-    install = [str(python), "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--editable", ".[dev]"]
-    run(install, "pip install", env={**os.environ, "TILEWRIGHT_SKIP_COMPILE": "1"})
+    names = ",".join(["dev", *extras])
+    say(f"environment: installing the pinned requirements and the project (pyproject.toml, extra {names})")
+    install = [str(python), "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-compile"]
+    run([*install, "--editable", f".[{names}]"], "pip install", env={**os.environ, "TILEWRIGHT_SKIP_COMPILE": "1"})
+    for extra in extras:
+        (VENV / f".tilewright-{extra}").write_text(environment_key(python))
     (VENV / ".tilewright").write_text(environment_key(python))
 
 
@@ -334,8 +338,9 @@ def command_test(options: argparse.Namespace) -> None:
 
 
 def command_bench(options: argparse.Namespace) -> None:
-    """Build what is not up to date, then run benchmarks/NAME.py with the remaining arguments."""
+    """Build what is not up to date, then run benchmarks/NAME.py, or a folder NAME, with the remaining arguments."""
     there = {path.stem: path for path in sorted((ROOT / "benchmarks").glob("[!_]*.py"))}
+    there |= {path.parent.name: path.parent for path in sorted((ROOT / "benchmarks").glob("*/__main__.py"))}
     if options.name not in there:
         raise BuildError(f"bench {options.name or ''}: give one of {', '.join(there)}.")
     build(options)
@@ -537,6 +542,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     add("--jobs", type=int, help="processes at once (default: one a core; test: pytest workers, default one)")
     add("--cc", help="C compiler (default: $CC, else gcc, cc or clang)")
     add("--no-werror", dest="werror", action="store_false", help="let the compiler warn; so it is in installs by pip")
+    words = "also install these extras of pyproject.toml, as test, which the command test brings by itself"
+    add("--with", dest="extras", nargs="+", action="extend", default=[], metavar="EXTRA", help=words)
     add("--no-venv", action="store_true", help="use the Python that runs this and what is installed in it")
     parser = argparse.ArgumentParser(prog="build.py", description=str(__doc__).partition("\n")[0])
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
@@ -561,6 +568,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     if options.rest and options.command not in ("test", "bench"):
         there = f"python3 build.py {options.command} --help lists what there is"
         parser.error(f"{options.command}: {' '.join(options.rest)} is not an option; {there}.")
+    if options.command == "test" or (options.command == "bench" and str(options.name).startswith("topv")):
+        options.extras.append("test")
     options.workers, options.jobs = options.jobs, options.jobs or len(os.sched_getaffinity(0))
     return options
 
@@ -593,7 +602,7 @@ def main(argv: list[str]) -> None:
     elif options.command == "info":
         use_environment(argv)
     else:
-        enter_environment(argv)
+        enter_environment(argv, options.extras)
     COMMANDS[options.command](options)
 
 

@@ -10,6 +10,7 @@ import argparse
 
 from harness import big  # first: sets every library's threads
 from harness.big import Cell, Job
+from harness.packed import USES
 from harness.problem import Shape
 from harness.report import geometric_mean, table
 
@@ -24,8 +25,9 @@ ROOFLINE = {2: 85, 4: 75, 8: 65}  # per cent wanted at M = K >= 4096
 def main() -> None:
     """Measure, print, write."""
     options = big.read("skinny", __doc__, types="sd")
-    cells = big.cells_of(data := big.run(options, jobs(options)))
+    cells = big.cells_of(data := big.run(options, jobs(options), lambda job: is_packed(job, options.full)))
     big.show_cells(cells)
+    big.show_packed(cells)
     big.show_groups(cells)
     show_goals(cells)
     if options.figure:
@@ -54,6 +56,12 @@ def jobs(options: argparse.Namespace) -> list[Job]:
     return [job for job in found if not options.groups or job.group in options.groups]
 
 
+def is_packed(job: Job, full: bool) -> bool:
+    """Tell whether the product is also measured with its larger operand packed."""
+    m, n, _ = job.shape
+    return job.group == SQUARE and job.mode == "NN" and (full or (m < 10000 and n in (1, 4, 16, 64, 240)))
+
+
 def show_goals(cells: list[Cell]) -> None:
     """Print the project's goals beside what was measured."""
     rows = []
@@ -73,12 +81,31 @@ def show_goals(cells: list[Cell]) -> None:
                     worst = min(chosen, key=lambda cell: cell.percent)
                     what = f"{group}: least % of roofline{', memory-bound' if which else ''}"
                     rows.append(line(threads, dtype, what, worst.percent, goal, str(worst.shape)))
+            packed = [(found[USES[-1]], str(cell.shape)) for cell in here if (found := gains(cell))]
+            if packed:
+                what = f"packed by the planner for {USES[-1]} uses: over one-shot"
+                mean = geometric_mean(ratio for ratio, _ in packed)
+                rows.append(line(threads, dtype, what, mean, 1.3, "{:.2f} at {}".format(*min(packed))))
+                least = min((g, f"{cell.shape}, {uses} uses") for cell in here for uses, g in gains(cell).items())
+                rows.append(
+                    line(threads, dtype, "packed by the planner: least over one-shot", least[0], 0.98, least[1])
+                )
             for n, goal in ROOFLINE.items():
                 chosen = [cell for cell in here if cell.group == SQUARE and cell.shape.n == n and cell.shape.m >= 4096]
                 for cell in chosen:
                     what = f"N = {n}, M = K = {cell.shape.m}: % of roofline"
                     rows.append(line(threads, dtype, what, cell.percent, goal, ""))
     print("\ngoals\n\n" + table(["threads", "type", "what", "measured (wanted)", "worst"], rows))
+
+
+def gains(cell: Cell) -> dict[int, float]:
+    """Return our one-shot time over that with packing, for the numbers of uses at which the planner packs."""
+    times = cell.packed.get("tilewright")
+    if times is None or not times.planned_from or "tilewright" not in cell.gflops:
+        return {}
+    m, n, k = cell.shape
+    one = 2 * m * n * k / cell.gflops["tilewright"]
+    return {uses: one / (times.pack / uses + times.use) for uses in USES if uses >= times.planned_from}
 
 
 def line(threads: int, dtype: str, what: str, found: float, goal: float, worst: str) -> list[str]:

@@ -1,7 +1,7 @@
 """From where on two threads are faster than one: ``python3 build.py bench threads``.
 
 Strided batches of ever more products. One thread; two, the second still awake from the call before; two, the second
-asleep, as it is when calls come rarely. Medians, for what an awakening takes varies. `tw_thread_share`, 50 us for each
+asleep, as it is when calls come rarely. Medians, for what an awakening takes varies. `tw_thread_share`, 25 us for each
 thread by default, is what a batch must be foreseen to take for there to be two; its choice is the last column.
 """
 

@@ -1,7 +1,7 @@
 """Kernels of one size: a tile of the small family with k, and leading dimensions where they are given, built in.
 
 ``specs/exact.yaml`` says which ship; `runtime.specialize` makes them for its user's own shapes. A product that no one
-tile covers is cut as ever, and its tiles are made exact one by one.
+tile covers is cut as ever: exact tiles gain nothing there.
 """
 
 from __future__ import annotations

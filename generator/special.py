@@ -17,7 +17,7 @@ from .prove import prove
 from .render import kernel_abi, kernel_header, kernel_source, special_table
 from .spec import Entry, SpecError
 
-__all__ = ["MOST_STEPS", "CompileError", "Wanted", "compiler_for", "inputs", "make", "one_tile"]
+__all__ = ["MOST_STEPS", "CompileError", "Wanted", "compiler_for", "inputs", "make", "mode_of", "one_tile"]
 
 _WHERE = "specialize"
 
@@ -33,6 +33,20 @@ class Wanted(NamedTuple):
     k: int
     lds: tuple[int, int, int]
     batch: bool
+
+
+def mode_of(isa: str, letter: str, a: int, b: int) -> str:
+    """Return the kernels' mode for operations on A and B, 1 transposed plus 2 conjugated; "" where there is none.
+
+    Examples
+    --------
+    >>> mode_of("neon", "c", 3, 0), mode_of("avx512", "c", 3, 0)
+    ('cn', 'tn')
+    """
+    able, plain = find(isa, letter), "nt"[a & 1] + "nt"[b & 1]
+    if able.paired or not able.dtype.complex or a >> 1 == b >> 1:
+        return plain
+    return {"nt": "nc", "tn": "cn", "tt": "tc"}.get(plain, "")  # the other one of tt, by conjugating the product
 
 
 def one_tile(wanted: Wanted) -> bool:

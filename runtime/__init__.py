@@ -7,7 +7,8 @@ array([[1., 1.],
        [1., 1.],
        [1., 1.]], dtype=float32)
 
-`gemm` multiplies, `gemm_plan` makes a product ready to be run many times, `gemm_batch` multiplies stacks of matrices.
+`gemm` multiplies, `gemm_plan` makes a product ready to be run many times, `skinny_plan` one whose large matrix is packed
+once, `gemm_batch` multiplies stacks of matrices.
 `set_num_threads` limits the threads of a call, `explain` says how a product runs, `info` what runs it, `selftest`
 checks every kernel on this CPU, `tune` times them, and the errors derive from `ValueError`, `TypeError` and
 `RuntimeError`.
@@ -29,6 +30,7 @@ from .errors import (
     IsaError,
     LayoutError,
     OverlapError,
+    PackedError,
     ScalarError,
     ShapeError,
     SpecializeWarning,
@@ -36,7 +38,9 @@ from .errors import (
     TuningError,
 )
 from .explain import Explanation, explain
+from .packed import Packed
 from .plan import Plan, gemm_plan
+from .skinny import skinny_plan
 from .special import Specialized, SpecializedProduct, specialize
 from .threads import get_num_threads, register_controller, set_num_threads
 from .tuning import Tuning, tune, tuning_status
@@ -54,6 +58,8 @@ __all__ = [
     "IsaError",
     "LayoutError",
     "OverlapError",
+    "Packed",
+    "PackedError",
     "Plan",
     "ScalarError",
     "SelfTest",
@@ -72,6 +78,7 @@ __all__ = [
     "info",
     "selftest",
     "set_num_threads",
+    "skinny_plan",
     "specialize",
     "tune",
     "tuning_status",

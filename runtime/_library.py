@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .errors import ArgumentError, IsaError, TilewrightError
+from .errors import ArgumentError, IsaError, PackedError, TilewrightError
 
 try:
     from ._tilewright import ffi, lib
@@ -25,7 +25,9 @@ def raise_for(status: int) -> None:
     message = text(lib.tw_error_message())
     if status in (lib.TW_ERROR_ISA, lib.TW_ERROR_KERNEL):
         raise IsaError(message)
-    if status == lib.TW_ERROR_THREADS:
+    if status == lib.TW_ERROR_PACKED:
+        raise PackedError(message)
+    if status in (lib.TW_ERROR_THREADS, lib.TW_ERROR_PLAN):
         raise ArgumentError(message)
     if status == lib.TW_ERROR_MEMORY:
         raise MemoryError(message)

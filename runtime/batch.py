@@ -11,7 +11,7 @@ from ._library import ffi, lib, raise_for
 from .arrays import Array, Kind, check_out, kind_of, matrix, seen
 from .errors import ArgumentError, DtypeError, OverlapError, ShapeError, shown
 from .plan import make_plan, pointer_to
-from .product import CONJUGATE, FLIPPED, OPERATIONS, is_operation, kernels_conjugate
+from .product import FLIPPED, OPERATIONS, is_operation
 
 __all__ = ["gemm_batch"]
 
@@ -141,11 +141,6 @@ def _run(
 ) -> None:  # fmt: skip
     x, op_a = _arrange(*a, c.row_major, lead, kind)
     y, op_b = _arrange(*b, c.row_major, lead, kind)
-    if CONJUGATE in (op_a, op_b) and not kernels_conjugate(kind, op_a, op_b, c.row_major):
-        if op_a == CONJUGATE:
-            x, op_a = _arrange(a[0].conj(), "T", c.row_major, lead, kind)
-        if op_b == CONJUGATE:
-            y, op_b = _arrange(b[0].conj(), "T", c.row_major, lead, kind)
     layout = lib.TW_ROW_MAJOR if c.row_major else lib.TW_COL_MAJOR
     plan = make_plan(kind, layout, (op_a, op_b), sizes, (x.ld, y.ld, c.ld))
     strides = _collapse(lead, (x.strides, y.strides, c.strides))

@@ -6,6 +6,7 @@ Each subcommand is a function here that imports what it needs when it is called.
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import shutil
 import sys
@@ -105,7 +106,24 @@ def explain(options: argparse.Namespace) -> int:
     return 0
 
 
-COMMANDS = {"run": run, "info": info, "selftest": selftest, "tune": tune, "bench": bench, "explain": explain}
+def topv(options: argparse.Namespace) -> int:
+    """Prune visual tokens: topv demo answers a question about a picture with and without."""
+    try:
+        demo = importlib.import_module("tilewright.topv.demo")
+    except ModuleNotFoundError as error:
+        raise RuntimeError(f"{error}; it comes with the extra: pip install tilewright[topv]") from error
+    return int(demo.main(options.arguments))
+
+
+COMMANDS = {
+    "run": run,
+    "info": info,
+    "selftest": selftest,
+    "tune": tune,
+    "bench": bench,
+    "explain": explain,
+    "topv": topv,
+}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -118,6 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     parsers["run"].epilog = "TILEWRIGHT_VERBOSE=1 says at the end, on stderr, which products ran how often."
     parsers["run"].add_argument("program", metavar="PROGRAM")
     parsers["run"].add_argument("arguments", metavar="ARGS", nargs=argparse.REMAINDER)
+    parsers["topv"].add_argument("arguments", metavar="ARGS", nargs=argparse.REMAINDER)
     parsers["tune"].add_argument("--full", action="store_true", help="more and longer repetitions: minutes")
     parsers["tune"].add_argument("--seconds", type=float, help="what not to exceed")
     for size in "mnk":

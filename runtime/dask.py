@@ -1,7 +1,7 @@
 """Tall-and-skinny products of dask arrays: dask schedules, blocks are multiplied here.
 
 An optional part: ``pip install tilewright[dask]``. The arrays are chunked along their long dimension alone, so that
-every block is one product; what is short is sent to each worker once.
+every block is one product; what is short is packed, and sent to each worker once.
 
 >>> import dask.array as da
 >>> x = da.ones((1000, 8), chunks=(300, -1))
@@ -18,6 +18,7 @@ Workers of several threads multiply several blocks at once, so each product need
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,9 @@ except ImportError as error:
 from ._calls import gemm
 from .arrays import KINDS, Array, kind_of, matrix
 from .errors import ArgumentError, DtypeError, LayoutError, ShapeError
+from .packed import Packed
+from .plan import Plan
+from .skinny import skinny_plan
 
 __all__ = ["gram", "product"]
 
@@ -48,7 +52,8 @@ def product(a: Any, b: Any) -> Any:
         columns; or any array that `gemm` takes.
     b : array (k, n)
         A dask array in blocks of whole columns, n being long; or, where `a` is one too, of whole rows; or any array.
-        An array that is no dask array is sent to every worker once.
+        An array that is no dask array is packed here and sent to every worker once: change it later, and the product
+        stays what it was.
 
     Returns
     -------
@@ -85,10 +90,12 @@ def product(a: Any, b: Any) -> Any:
     if isinstance(x, da.Array):
         _one_block("product", x, "a", 1, "where a's rows are many")
         columns = {"new_axes": {"j": y.shape[1]}}
-        return da.blockwise(_rows, "ij", x, "ik", **columns, b=_everywhere(y), concatenate=True, **_each(x.dtype, 2))
+        b = _everywhere(skinny_plan(1, *y.shape[::-1], x.dtype, pack="b").pack(y))
+        return da.blockwise(_rows, "ij", x, "ik", **columns, b=b, concatenate=True, **_each(x.dtype, 2))
     _one_block("product", y, "b", 0, "where b's columns are many")
     rows = {"new_axes": {"i": x.shape[0]}}
-    return da.blockwise(_columns, "ij", y, "kj", **rows, a=_everywhere(x), concatenate=True, **_each(x.dtype, 2))
+    a = _everywhere(skinny_plan(x.shape[0], 1, x.shape[1], x.dtype, pack="a").pack(x))
+    return da.blockwise(_columns, "ij", y, "kj", **rows, a=a, concatenate=True, **_each(x.dtype, 2))
 
 
 def gram(x: Any, y: Any = None) -> Any:
@@ -137,12 +144,28 @@ def gram(x: Any, y: Any = None) -> Any:
 # ---- What workers do with a block ----
 
 
-def _rows(block: Array, b: Array) -> Any:
-    return gemm(block, b)
+@lru_cache(64)
+def _plan(m: int, n: int, k: int, dtype: np.dtype[Any], pack: str, trans: str) -> Plan:
+    """Return the plan of blocks of one size, whose other operand comes packed."""
+    side = "b" if pack == "a" else "a"
+    return skinny_plan(m, n, k, dtype, pack=pack, **{f"trans_{side}": trans})  # type: ignore[arg-type]
 
 
-def _columns(block: Array, a: Array) -> Any:
-    return gemm(a, block)
+def _seen(block: Array) -> tuple[Array, str]:
+    """Return a block as a plan takes it, and the operation that makes it what it was."""
+    if block.flags.f_contiguous and not block.flags.c_contiguous:
+        return block.T, "T"
+    return np.ascontiguousarray(block), "N"
+
+
+def _rows(block: Array, b: Packed) -> Any:
+    x, trans = _seen(block)
+    return _plan(block.shape[0], b.shape[1], b.shape[0], block.dtype, "b", trans)(x, b)
+
+
+def _columns(block: Array, a: Packed) -> Any:
+    x, trans = _seen(block)
+    return _plan(a.shape[0], block.shape[1], a.shape[1], block.dtype, "a", trans)(a, x)
 
 
 def _inner(a: Array, b: Array) -> Any:
@@ -165,15 +188,15 @@ def _sum(parts: Any) -> Any:
     return parts.sum(axis=0, dtype=parts.dtype, split_every=_SPLIT)
 
 
-def _everywhere(array: Array) -> Any:
-    """Return the array as part of a graph: on every worker of this process's client, if it has one, sent once."""
+def _everywhere(packed: Packed) -> Any:
+    """Return the operand as part of a graph: on every worker of this process's client, if it has one, sent once."""
     try:
         from distributed import default_client
 
         client = default_client()
     except (ImportError, ValueError):  # no distributed, no client: the graph carries it
-        return dask.delayed(array, pure=True)
-    return dask.delayed(client.scatter(array, broadcast=True))
+        return dask.delayed(packed, traverse=False)
+    return dask.delayed(client.scatter(packed, broadcast=True))
 
 
 # ---- Refusing what does not fit ----

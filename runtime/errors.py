@@ -13,6 +13,7 @@ __all__ = [
     "IsaError",
     "LayoutError",
     "OverlapError",
+    "PackedError",
     "ScalarError",
     "ShapeError",
     "SpecializeWarning",
@@ -47,6 +48,10 @@ class LayoutError(TilewrightError, ValueError):
 
 class OverlapError(TilewrightError, ValueError):
     """An `out` that shares elements with an operand or with itself."""
+
+
+class PackedError(TilewrightError, ValueError):
+    """Not a packed operand, a damaged one, or not the one that the plan takes."""
 
 
 class IsaError(TilewrightError, RuntimeError):

@@ -9,7 +9,7 @@ from typing import Any
 from ._library import ffi, lib, raise_for, text
 from .plan import Plan
 
-__all__ = ["Explanation", "Tile", "explain"]
+__all__ = ["Blocks", "Explanation", "Tile", "explain"]
 
 _COLUMNS, _ROWS = 64, 24  # of the picture
 
@@ -27,6 +27,43 @@ class Tile:
     """Predicted."""
 
 
+@dataclass(frozen=True)
+class Blocks:
+    """How a product that does not fit the caches goes through them."""
+
+    split: str
+    """The operand, "a" or "b", that is cut into chunks, one a thread at a time."""
+    chunk: int
+    """Rows of op(a) or columns of op(b) in a chunk."""
+    kc: int
+    """Steps of k in a block."""
+    threads: int
+    parts: int
+    """Parts of k that are summed apart and added up."""
+    formats: tuple[str, str]
+    """How a and b lie meanwhile: "packed by plan.pack", "packed at each call", "copied" line by line, "where it is"."""
+    memory: int
+    """Bytes needed beside the operands."""
+    seconds: float
+    """A product is thought to take."""
+    packing: float
+    """Seconds that packing the operand that may be packed is thought to take."""
+    payback: float | None
+    """Products after which packing has paid; None: it never does."""
+
+    def __str__(self) -> str:
+        x, y = self.formats
+        pays = "never pays" if self.payback is None else f"pays after {self.payback:.1f} products"
+        parts = f", k in {self.parts} parts" if self.parts > 1 else ""
+        return "\n".join(
+            (
+                f"  {self.split} in chunks of {self.chunk}, k in blocks of {self.kc}{parts}; threads: {self.threads}",
+                f"  a {x}, b {y}; {self.memory} bytes beside them",
+                f"  about {self.seconds * 1e3:.3g} ms; packing takes about {self.packing * 1e3:.3g} ms and {pays}",
+            )
+        )
+
+
 @dataclass(frozen=True, repr=False)
 class Explanation:
     """What `explain` found; ``str`` of it is for people."""
@@ -34,11 +71,14 @@ class Explanation:
     product: str
     isa: str
     path: str
-    """ "one kernel", "tiles", "walk" (more tiles than are listed beforehand) or "nothing to do"."""
+    """ "one kernel", "tiles", "walk" (more tiles than are listed beforehand) or "nothing to do"; with blocks: "blocked",
+    "stream", "dot", "copied", "inner" or "packed"."""
     tiler: str
     shape: tuple[int, int]
     """Of the result."""
     tiles: tuple[Tile, ...]
+    blocks: Blocks | None = None
+    """Of a product that goes through blocks."""
 
     @property
     def nanoseconds(self) -> float:
@@ -49,6 +89,8 @@ class Explanation:
         count = len(self.tiles)
         how = f", {count} tile{'' if count == 1 else 's'} cut by {self.tiler}, about {self.nanoseconds:.0f} ns"
         lines = [f"{self.product} on {self.isa}: {self.path}{how if count else ''}"]
+        if self.blocks is not None:
+            lines.append(str(self.blocks))
         kernels = Counter((tile.kernel, tile.rows, tile.columns, tile.nanoseconds) for tile in self.tiles)
         letters = {key: _letter(index) for index, key in enumerate(kernels)}
         lines += self._picture({tile: letters[_key(tile)] for tile in self.tiles})
@@ -78,26 +120,32 @@ class Explanation:
         return ["", *("  " + "".join(line) for line in picture), ""]
 
 
-def explain(m: int, n: int, k: int, dtype: Any, *, trans_a: str = "N", trans_b: str = "N") -> Explanation:
-    """Say how ``gemm`` computes a product of C-ordered arrays: path, tiles and kernels, and the predicted time.
+def explain(
+    m: int | Plan, n: int = 0, k: int = 0, dtype: Any = None, *, trans_a: str = "N", trans_b: str = "N"
+) -> Explanation:
+    """Say how ``gemm`` computes a product of C-ordered arrays, or how a plan does: path, tiles, blocks, predicted time.
 
     Parameters
     ----------
-    m, n, k, dtype, trans_a, trans_b
+    m : int or Plan
+        A plan says the rest.
+    n, k, dtype, trans_a, trans_b
         As for `gemm_plan`.
 
     Returns
     -------
     Explanation
-        Prints as a picture of the result and a list of the kernels.
+        Prints as a picture of the result and a list of the kernels, or as the blocks.
 
     Examples
     --------
     >>> how = explain(13, 13, 13, "float32")
     >>> sum(tile.rows * tile.columns for tile in how.tiles)
     169
+    >>> explain(4000, 4, 4000, "float32").blocks.split
+    'a'
     """
-    plan = Plan(m, n, k, dtype, trans_a, trans_b, None, None, None)
+    plan = m if type(m) is Plan else Plan(m, n, k, dtype, trans_a, trans_b, None, None, None)  # type: ignore[arg-type]
     handle = plan.handle
     count = lib.tw_gemm_plan_tiles(handle, 0, ffi.NULL)
     found = ffi.new("tw_gemm_tile[]", max(1, count))
@@ -109,12 +157,35 @@ def explain(m: int, n: int, k: int, dtype: Any, *, trans_a: str = "N", trans_b: 
         for tile in (found[index] for index in range(count))
     )
     return Explanation(
-        product=f"{plan.dtype.name} {m} x {n} x {k} {trans_a}{trans_b}",
+        product=f"{plan.dtype.name} {plan.m} x {plan.n} x {plan.k} {plan.trans_a}{plan.trans_b}",
         isa=text(lib.tw_isa_name(lib.tw_gemm_plan_isa(handle))),
         path=text(lib.tw_gemm_plan_path(handle)),
         tiler="greedy" if text(lib.tw_gemm_plan_path(handle)) == "walk" else text(lib.tw_tiler_current()),
-        shape=(m, n),
+        shape=(plan.m, plan.n),
         tiles=tiles,
+        blocks=_blocks(handle),
+    )
+
+
+_FORMATS = {b"g": "packed by plan.pack", b"p": "packed at each call", b"c": "copied", b"d": "where it is"}
+
+
+def _blocks(handle: Any) -> Blocks | None:
+    blocks = ffi.new("tw_plan_blocks *")
+    lib.tw_gemm_plan_blocks(handle, blocks)
+    if blocks.kc == 0:
+        return None
+    return Blocks(
+        split=chr(blocks.split).lower(),
+        chunk=blocks.chunk,
+        kc=blocks.kc,
+        threads=blocks.threads,
+        parts=blocks.parts,
+        formats=(_FORMATS[blocks.format_a], _FORMATS[blocks.format_b]),
+        memory=blocks.memory,
+        seconds=blocks.seconds,
+        packing=blocks.packing,
+        payback=blocks.payback if blocks.payback >= 0 else None,
     )
 
 

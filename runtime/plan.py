@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ._calls import BOUND
 from ._library import ffi, lib, raise_for
-from .arrays import KINDS, Array, Kind, check_out
+from .arrays import KINDS, Array, Kind, check_out, matrix
 from .errors import ArgumentError, DtypeError, LayoutError, ShapeError, shown
+from .packed import fits
+from .packed import pack as pack_operand
 from .product import OPERATIONS, is_operation, scalar_of
 
-__all__ = ["Plan", "gemm_plan", "make_plan", "pointer_to"]
+__all__ = ["Options", "Plan", "gemm_plan", "make_plan", "pointer_to"]
 
 _LONGEST = 2**63 - 1
 _RUN = int(ffi.cast("intptr_t", ffi.addressof(lib, "tw_gemm_bound_run")))
@@ -67,14 +69,27 @@ def gemm_plan(
     return Plan(m, n, k, dtype, trans_a, trans_b, lda, ldb, ldc)
 
 
-class Plan:
-    """What `gemm_plan` makes. It is not changed by running, so threads may share it; `handle` is C's pointer."""
+class Options(NamedTuple):
+    """What `skinny_plan` adds, as C takes it."""
 
-    __slots__ = ("_a", "_b", "_c", "_kind", "dtype", "handle", "k", "m", "n", "trans_a", "trans_b")
+    pack: str
+    reuse: int
+    threads: int
+    reproducible: bool
+
+
+class Plan:
+    """What `gemm_plan` and `skinny_plan` make.
+
+    It is not changed by running, so threads may share it; `handle` is C's pointer. `packs` is the operand that it takes
+    packed, "a" or "b", or None.
+    """
+
+    __slots__ = ("_a", "_b", "_c", "_kind", "dtype", "handle", "k", "m", "n", "packs", "trans_a", "trans_b")
 
     def __init__(
         self, m: int, n: int, k: int, dtype: Any, trans_a: str, trans_b: str,
-        lda: int | None, ldb: int | None, ldc: int | None,
+        lda: int | None, ldb: int | None, ldc: int | None, options: Options | None = None,
     ) -> None:  # fmt: skip
         for name, size in (("m", m), ("n", n), ("k", k)):
             if not issubclass(type(size), int | np.integer) or not 0 <= size <= _LONGEST:
@@ -98,8 +113,37 @@ class Plan:
         self._c = _Operand("out", (m, n), ldc, self._kind)
         operations = OPERATIONS[trans_a], OPERATIONS[trans_b]
         self.handle = make_plan(
-            self._kind, lib.TW_ROW_MAJOR, operations, (m, n, k), (self._a.ld, self._b.ld, self._c.ld)
+            self._kind, lib.TW_ROW_MAJOR, operations, (m, n, k), (self._a.ld, self._b.ld, self._c.ld), options
         )
+        self.packs = {ord("A"): "a", ord("B"): "b"}.get(lib.tw_gemm_plan_packed(self.handle))
+
+    def pack(self, x: Any, *, alpha: complex = 1) -> Any:
+        """Pack the operand `packs`, multiplied by `alpha`; where there is none, return `x` itself.
+
+        Parameters
+        ----------
+        x : array
+            Of the shape that the plan takes, in any layout of rows or columns.
+
+        Returns
+        -------
+        Packed
+
+        Raises
+        ------
+        ShapeError, DtypeError, ScalarError, ArgumentError
+        MemoryError
+            There is no room for a copy of `x`.
+        """
+        if self.packs is None:
+            if alpha != 1:
+                raise ArgumentError("plan: this plan packs nothing, so alpha cannot be packed; pass it to the plan.")
+            return x
+        place, trans = (self._a, self.trans_a) if self.packs == "a" else (self._b, self.trans_b)
+        array = matrix(x, self.packs)
+        if array.dtype != self.dtype or array.shape != place.shape:
+            place.refuse(array)
+        return pack_operand(array, self.packs, trans, self._kind, pointer_to(alpha, "alpha", self._kind, 1))
 
     def __call__(self, a: Any, b: Any, out: Any = None, *, alpha: complex = 1, beta: complex = 0) -> Any:
         """Compute ``alpha * op(a) @ op(b) + beta * out`` and return it: `out`, or a new C-ordered array.
@@ -138,6 +182,11 @@ class Plan:
         return run
 
     @property
+    def kind(self) -> Kind:
+        """The type, as C knows it."""
+        return self._kind
+
+    @property
     def lds(self) -> tuple[int, int, int]:
         """Leading dimensions of a, b and out, in elements."""
         return self._a.ld, self._b.ld, self._c.ld
@@ -147,8 +196,14 @@ class Plan:
         return f"<gemm plan {self.m} x {self.n} x {self.k}, {self.dtype.name}, {operations}>"
 
     def _seen(self, a: Any, b: Any, out: Any, alpha: complex, beta: complex) -> tuple[Any, Any, Any, Any, Any]:
-        x, y, z = self._a.see(a), self._b.see(b), self._c.see(out)
-        check_out(out, (("a", a), ("b", b)))
+        if self.packs is None:
+            x, y, z = self._a.see(a), self._b.see(b), self._c.see(out)
+            check_out(out, (("a", a), ("b", b)))
+        else:
+            x = fits(a, "a", (self.m, self.k), self.dtype) if self.packs == "a" else self._a.see(a)
+            y = fits(b, "b", (self.k, self.n), self.dtype) if self.packs == "b" else self._b.see(b)
+            z = self._c.see(out)
+            check_out(out, (("b", b),) if self.packs == "a" else (("a", a),))
         return pointer_to(alpha, "alpha", self._kind, 1), x, y, pointer_to(beta, "beta", self._kind, 0), z
 
 
@@ -177,7 +232,7 @@ class _Operand:
     def see(self, x: Any) -> Any:
         """Return a pointer to an array that fits; raise what is wrong with another."""
         if not (type(x) is np.ndarray and x.dtype == self.dtype and x.shape == self.shape):
-            self._refuse(x)
+            self.refuse(x)
         if not x.flags.aligned:
             raise LayoutError(f"plan: {self.name} is not aligned to its elements; pass {self.name}.copy().")
         if x.size == 0:
@@ -193,7 +248,8 @@ class _Operand:
                     )
         return ffi.from_buffer(self.elements, x if x.flags.c_contiguous else x[:1])
 
-    def _refuse(self, x: Any) -> None:
+    def refuse(self, x: Any) -> None:
+        """Raise what is wrong with it."""
         if not issubclass(type(x), np.ndarray):
             raise DtypeError(f"plan: {self.name} is of type {type(x).__name__}; it must be a numpy array.")
         if x.dtype != self.dtype:
@@ -204,11 +260,17 @@ class _Operand:
 
 
 def make_plan(
-    kind: Kind, layout: int, operations: tuple[int, int], sizes: tuple[int, int, int], lds: tuple[int, int, int]
-) -> Any:
+    kind: Kind, layout: int, operations: tuple[int, int], sizes: tuple[int, int, int], lds: tuple[int, int, int],
+    options: Options | None = None,
+) -> Any:  # fmt: skip
     """Return a C plan that is given back when nobody refers to it any more."""
     made = ffi.new("tw_gemm_plan **")
-    status = lib.tw_gemm_plan_create(made, kind.letter, layout, *operations, *sizes, *lds)
+    what = made, kind.letter, layout, *operations, *sizes, *lds
+    if options is None:
+        status = lib.tw_gemm_plan_create(*what)
+    else:
+        flags = lib.TW_PLAN_REPRODUCIBLE if options.reproducible else 0
+        status = lib.tw_skinny_plan_create(*what, ord(options.pack), options.reuse, options.threads, flags)
     if status:
         raise_for(status)
     return ffi.gc(made[0], lib.tw_gemm_plan_destroy)

@@ -12,13 +12,12 @@ from ._library import ffi, lib, raise_for
 from .arrays import Array, Kind, check_out, check_two_dimensions, kind_of, matrix, operand, seen
 from .errors import ArgumentError, DtypeError, ScalarError, ShapeError, shown
 
-__all__ = ["CONJUGATE", "FLIPPED", "OPERATIONS", "gemm", "is_operation", "kernels_conjugate", "scalar_of"]
+__all__ = ["FLIPPED", "OPERATIONS", "gemm", "is_operation", "scalar_of"]
 
 # What to ask of C for an operand stored the way `out` is, and stored the other way, where its memory holds the
 # transpose.
 OPERATIONS = {trans: ord(trans) for trans in "NTC"}
 FLIPPED = {"N": ord("T"), "T": ord("N"), "C": ord("R")}
-CONJUGATE = ord("R")
 _ROW_MAJOR, _COL_MAJOR = lib.TW_ROW_MAJOR, lib.TW_COL_MAJOR
 
 
@@ -33,8 +32,7 @@ def gemm(
         float32, float64, complex64 or complex128, as a numpy array or anything with the buffer protocol, ``__array__``
         or ``__dlpack__``. Rows or columns whose elements are adjacent and that do not overlap, such as transposed views
         and slices of either, are used in place; arrays of any other strides, or not aligned to their element, are
-        copied once. So is, by neon and scalar, a complex operand with "C" that is stored the other way than `out`, one
-        by rows and one by columns: their kernels conjugate only what they transpose.
+        copied once.
     b : array (k, n), or (n, k) when `trans_b` is "T" or "C"
         Same dtype as `a`.
     out : array (m, n), optional
@@ -116,11 +114,6 @@ def gemm(
     row_major, ldc, c_pointer = seen_c
     op_a, lda, a_pointer = _arrange(x, trans_a, kind, row_major)
     op_b, ldb, b_pointer = _arrange(y, trans_b, kind, row_major)
-    if CONJUGATE in (op_a, op_b) and not kernels_conjugate(kind, op_a, op_b, row_major):
-        if op_a == CONJUGATE:
-            op_a, lda, a_pointer = _arrange(x.conj(), "T", kind, row_major)
-        if op_b == CONJUGATE:
-            op_b, ldb, b_pointer = _arrange(y.conj(), "T", kind, row_major)
     status = kind.gemm(
         _ROW_MAJOR if row_major else _COL_MAJOR,
         op_a,
@@ -183,12 +176,6 @@ def _convert(to: Any, value: Any, name: str) -> Any:
     except Exception as error:
         why = shown(error, str)
         raise ScalarError(f"gemm: {name} ({type(value).__name__}) is not usable as a number: {why}.") from error
-
-
-def kernels_conjugate(kind: Kind, op_a: int, op_b: int, row_major: bool) -> bool:
-    """Tell whether the current kernels can conjugate an operand that they do not transpose; else a copy does it."""
-    operations = (op_b, op_a) if row_major else (op_a, op_b)  # column-major, the operands change places
-    return bool(lib.tw_isa_serving(kind.letter, *operations) == lib.tw_isa_current())
 
 
 def _refuse_dtype(x: Array, other: Array, name: str) -> None:

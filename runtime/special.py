@@ -29,7 +29,6 @@ from .plan import Plan
 __all__ = ["Specialized", "SpecializedProduct", "cache_folder", "specialize"]
 
 _FORMAT = 1
-_TILES = 16  # a product of more gains nothing
 _lock = threading.Lock()
 _warned = False
 
@@ -102,8 +101,8 @@ def specialize(shapes: Iterable[Sequence[Any]]) -> Specialized:
     Returns
     -------
     Specialized
-        Prints as a line a shape. A shape that takes more than 16 tiles or whose k is beyond 64 stays with the kernels
-        for any size, and says so.
+        Prints as a line a shape. A shape that takes several tiles, where this gains nothing, or whose k is beyond 64
+        stays with the kernels for any size, and says so.
 
     Raises
     ------
@@ -190,36 +189,25 @@ def _tiles(plan: Plan) -> list[Any]:
 
 def _wanted(plan: Plan, generator: Any) -> tuple[list[Any], str]:
     """Return the kernels that a product lacks, and why it goes without."""
-    tiles = _tiles(plan)
-    if plan.k > generator.MOST_STEPS or plan.k < 1 or not tiles:
-        return [], f"k is {plan.k}; kernels for any size serve beyond {generator.MOST_STEPS}"
-    if len(tiles) > _TILES:
-        return [], f"it takes {len(tiles)} tiles; kernels for any size serve beyond {_TILES}"
-    found = ffi.new("int64_t[8]")
+    if not 1 <= plan.k <= generator.MOST_STEPS:
+        return [], f"k is {plan.k}; kernels for any size serve where it is not 1 to {generator.MOST_STEPS}"
+    found = ffi.new("int64_t[7]")
     lib.tw_gemm_plan_seen(plan.handle, found)
-    rows, columns, lda, ldb, ldc, *transposed, as_it_is = found
-    letter, mode = text(tiles[0].kernel).split("_")[1:3]
-    isa = text(tiles[0].kernel).rpartition("__")[2].partition("_")[0]
-    if not as_it_is:
-        mode = "".join("nt"[trans] for trans in transposed)
-
-    def kernel(m: int, n: int, batch: bool) -> Any:
-        return generator.Wanted(isa, letter, mode, m, n, plan.k, (lda, ldb, ldc), batch)
-
-    whole = kernel(rows, columns, batch=False)
-    if generator.one_tile(whole):
-        both = [whole, *filter(generator.one_tile, [kernel(rows, columns, batch=True)])]
-        return [each for each in both if not _is_there(plan, each, tiles)], ""
-    if not as_it_is:
-        return [], "an operand is turned first; kernels for any size serve"
-    return sorted({kernel(tile.m, tile.n, batch=False) for tile in tiles}), ""
+    m, n, lda, ldb, ldc, *operations = found
+    isa, letter = text(lib.tw_isa_name(lib.tw_gemm_plan_isa(plan.handle))), chr(plan.kind.letter)
+    mode = generator.mode_of(isa, letter, *operations)
+    both = [generator.Wanted(isa, letter, mode, m, n, plan.k, (lda, ldb, ldc), batch) for batch in (False, True)]
+    possible = [each for each in both if mode and m and n and generator.one_tile(each)]
+    if both[0] not in possible:
+        return [], "no one kernel does it all; kernels for any size serve as well"
+    return [each for each in possible if not _is_there(plan, each)], ""
 
 
-def _is_there(plan: Plan, wanted: Any, tiles: list[Any]) -> bool:
+def _is_there(plan: Plan, wanted: Any) -> bool:
     """Whether the plan runs such a kernel already."""
     if wanted.batch:
         return bool(lib.tw_gemm_plan_many(plan.handle) != ffi.NULL)
-    return len(tiles) == 1 and f"k{wanted.k}" in text(tiles[0].kernel).split("__")[0]
+    return any(f"k{wanted.k}_" in text(tile.kernel).split("__")[0] + "_" for tile in _tiles(plan))
 
 
 def _describe(plan: Plan, why: str) -> SpecializedProduct:

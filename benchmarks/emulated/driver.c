@@ -217,7 +217,9 @@ static const char *run(const char *way, problem *p)
         }
         if (strcmp(way, "kernel") == 0) {
             tw_gemm_tile tile;
-            if (tw_gemm_plan_tiles(plan, 1, &tile) != 1) {
+            int64_t seen[8];
+            tw_gemm_plan_seen(plan, seen);
+            if (!seen[7] || tw_gemm_plan_tiles(plan, 1, &tile) != 1) {
                 return "more than one tile";
             }
             kernel = tw_find_kernel(tile.kernel);

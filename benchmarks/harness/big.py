@@ -24,6 +24,8 @@ import numpy as np
 
 from . import THREADS, rivals, timing
 from .options import parser
+from .packed import USES, Times
+from .packed import measure as measure_packed
 from .problem import Array, Problem, Shape
 from .report import geometric_mean, machine, table, write_json
 
@@ -55,8 +57,7 @@ class Cell:
     bound: str
     """What the roofline is: "peak" or "memory"."""
     wrong: list[str] = field(default_factory=list)
-    packed: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """Nanoseconds to pack once, and for each use."""
+    packed: dict[str, Times] = field(default_factory=dict)
 
     @property
     def best(self) -> tuple[float, str]:
@@ -138,10 +139,9 @@ def read(name: str, about: str | None, **more: Any) -> argparse.Namespace:
     return options
 
 
-Packed = Callable[[Problem, timing.Timer, rivals.Tilewright, Sequence[rivals.Rival]], dict[str, tuple[float, float]]]
-
-
-def run(options: argparse.Namespace, jobs: Sequence[Job], packed: Packed | None = None) -> dict[str, Any]:
+def run(
+    options: argparse.Namespace, jobs: Sequence[Job], packed: Callable[[Job], bool] = lambda job: False
+) -> dict[str, Any]:
     """Measure `jobs`, a process for each number of threads; return what JSON has. Such a process itself ends here."""
     if options.child:
         Path(options.child).write_text(json.dumps(_measure_all(options, jobs, packed)))
@@ -174,12 +174,12 @@ def run(options: argparse.Namespace, jobs: Sequence[Job], packed: Packed | None 
 def cells_of(data: dict[str, Any]) -> list[Cell]:
     """Return the cells of a result."""
     return [
-        Cell(**{**cell, "shape": Shape(*cell["shape"]), "packed": {n: tuple(t) for n, t in cell["packed"].items()}})
+        Cell(**{**cell, "shape": Shape(*cell["shape"]), "packed": {n: Times(*t) for n, t in cell["packed"].items()}})
         for cell in data["cells"]
     ]
 
 
-def _measure_all(options: argparse.Namespace, jobs: Sequence[Job], packed: Packed | None) -> dict[str, Any]:
+def _measure_all(options: argparse.Namespace, jobs: Sequence[Job], packed: Callable[[Job], bool]) -> dict[str, Any]:
     started = time.monotonic()
     ours = rivals.Tilewright("call")
     ours.name = "tilewright"
@@ -216,7 +216,7 @@ def _measure_all(options: argparse.Namespace, jobs: Sequence[Job], packed: Packe
 
 def _measure(
     job: Job, timer: timing.Timer, peak: float, ours: rivals.Tilewright, others: Sequence[rivals.Rival],
-    packed: Packed | None, options: argparse.Namespace,
+    packed: Callable[[Job], bool], options: argparse.Namespace,
 ) -> Cell:  # fmt: skip
     """Check and time every library at one product."""
     problem = BigProblem(job.dtype, job.mode, job.shape)
@@ -243,8 +243,9 @@ def _measure(
     speeds = {name: problem.flops / nanoseconds for name, nanoseconds in times.items()}
     bound = "memory" if allowed < peak else "peak"
     cell = Cell(job.group, job.dtype, job.mode, job.shape, THREADS, speeds, min(peak, allowed), bound, wrong)
-    if packed is not None:
-        cell.packed = packed(problem, timer, ours, others)
+    if packed(job):
+        cell.packed = measure_packed(problem, timer, ours, others, options.rounds)
+        ours.forget()
     return cell
 
 
@@ -279,6 +280,31 @@ def show_groups(cells: Iterable[Cell]) -> None:
         rows.append([str(threads), dtype, group, f"{percent:.0f}", f"{mean:.2f}", below, worst if compared else "-"])
     header = ["threads", "type", "group", "ours, % of roofline", "ratio to best rival", "below 0.95", "worst"]
     print(f"\nGeometric means\n\n{table(header, rows)}")
+
+
+def show_packed(cells: Iterable[Cell]) -> None:
+    """Print what packing the larger operand once is worth over so many uses, beside one-shot products."""
+    rows = []
+    for cell in cells:
+        flops = (8 if cell.dtype in "cz" else 2) * float(np.prod(cell.shape))
+        for name, times in cell.packed.items():
+            ratios = [f"{flops / cell.gflops[name] / (times.pack / uses + times.use):.2f}" for uses in USES]
+            planned = (str(times.planned_from) if times.planned_from else "never") if name == "tilewright" else ""
+            took = [f"{times.pack / 1e6:.2f}", f"{times.use / 1e6:.3f}"]
+            percent = f"{100 * flops / times.use / cell.roofline:.0f}"
+            rows.append([str(cell.threads), str(cell), name, *took, percent, *ratios, planned])
+    if rows:
+        header = [
+            "threads",
+            "product",
+            "library",
+            "packing, ms",
+            "use, ms",
+            "% of roofline",
+            *(f"{u} uses" for u in USES),
+        ]
+        print("\nThe larger operand packed once: one-shot time over (packing / uses + use)\n")
+        print(table([*header, "planner packs from"], rows))
 
 
 def draw(path: str, cells: Sequence[Cell]) -> None:

@@ -106,32 +106,37 @@ class Tilewright(Rival):
 
     def __init__(self, entry: str) -> None:
         self.name, self.plain = {"plan": "tilewright", "call": "tw_gemm"}[entry], entry == "call"
-        self._lib = ctypes.CDLL(str(LIBRARY))
+        self.lib = ctypes.CDLL(str(LIBRARY))
         for name in ("tw_version", "tw_isa_name", "tw_error_message"):
-            getattr(self._lib, name).restype = ctypes.c_char_p
-        isa = self._lib.tw_isa_name(self._lib.tw_isa_current())
-        self.version = f"{self._lib.tw_version().decode()}, {isa.decode() if isa else 'no ISA'}"
+            getattr(self.lib, name).restype = ctypes.c_char_p
+        isa = self.lib.tw_isa_name(self.lib.tw_isa_current())
+        self.version = f"{self.lib.tw_version().decode()}, {isa.decode() if isa else 'no ISA'}"
         self._plans: list[ctypes.c_void_p] = []
 
     def task(self, problem: Problem) -> Task | None:
         if self.plain:
-            return new_task(problem, "gemm", address(getattr(self._lib, f"tw_{problem.dtype}gemm")))
+            return new_task(problem, "gemm", address(getattr(self.lib, f"tw_{problem.dtype}gemm")))
         plan = ctypes.c_void_p()
         numbers = [ctypes.c_int64(x) for x in (*problem.shape, problem.lda, problem.ldb, problem.ldc)]
         letters = [ord(letter) for letter in problem.mode]
-        if self._lib.tw_gemm_plan_create(ctypes.byref(plan), ord(problem.dtype), 101, *letters, *numbers):
-            raise RuntimeError(self._lib.tw_error_message().decode())
-        self._plans.append(plan)
+        if self.lib.tw_gemm_plan_create(ctypes.byref(plan), ord(problem.dtype), 101, *letters, *numbers):
+            raise RuntimeError(self.lib.tw_error_message().decode())
+        self.keep(plan)
         batch = problem.count > 1
-        run = self._lib.tw_gemm_batch_strided if batch else self._lib.tw_gemm_execute
+        run = self.lib.tw_gemm_batch_strided if batch else self.lib.tw_gemm_execute
         task = new_task(problem, "tw_batch" if batch else "execute", address(run))
         task.plan = plan
         return task
 
+    def keep(self, plan: ctypes.c_void_p) -> ctypes.c_void_p:
+        """Return the plan, which `forget` will give back."""
+        self._plans.append(plan)
+        return plan
+
     def forget(self) -> None:
         """Give the plans back."""
         for plan in self._plans:
-            self._lib.tw_gemm_plan_destroy(plan)
+            self.lib.tw_gemm_plan_destroy(plan)
         self._plans.clear()
 
 
@@ -257,14 +262,14 @@ class Onednn(Rival):
 
     def __init__(self) -> None:
         try:
-            self._lib = load("libdnnl.so.2")
+            self.lib = load("libdnnl.so.2")
         except OSError:
             raise AbsentError("no libdnnl.so.2 (Debian: libdnnl-dev)") from None
-        self._lib.dnnl_version.restype = ctypes.POINTER(ctypes.c_int * 3)
-        self.version = ".".join(map(str, self._lib.dnnl_version().contents))
+        self.lib.dnnl_version.restype = ctypes.POINTER(ctypes.c_int * 3)
+        self.version = ".".join(map(str, self.lib.dnnl_version().contents))
 
     def task(self, problem: Problem) -> Task | None:
-        return new_task(problem, "dnnl", address(self._lib.dnnl_sgemm)) if problem.dtype == "s" else None
+        return new_task(problem, "dnnl", address(self.lib.dnnl_sgemm)) if problem.dtype == "s" else None
 
 
 class Eigen(Rival):

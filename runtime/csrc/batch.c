@@ -9,15 +9,16 @@
 typedef struct batch {
     const tw_gemm_plan *plan;
     tw_args args;
-    bool nothing; /* C = C */
-    bool unread;  /* A and B are not read */
+    bool nothing;       /* C = C */
+    bool unread;        /* A and B are not read */
+    atomic_int *failed; /* the status of a product that failed */
 } batch;
 
-static batch begin(const tw_gemm_plan *plan, const void *alpha, const void *beta)
+static batch begin(const tw_gemm_plan *plan, const void *alpha, const void *beta, atomic_int *failed)
 {
     int dtype = plan->form.dtype;
     tw_scalar first = tw_alpha_at(dtype, alpha), second = tw_beta_at(dtype, beta);
-    batch all = {.plan = plan, .args = plan->args};
+    batch all = {.plan = plan, .args = plan->args, .failed = failed};
     tw_args_scale(&all.args, dtype, &first, &second);
     all.unread = all.args.k == 0;
     all.nothing = plan->count == 0 || (all.unread && tw_scalar_is(dtype, &second, 1));
@@ -33,22 +34,41 @@ static inline void run(batch *all, const void *a, const void *b, void *c)
     if (plan->run != NULL) {
         plan->run(plan->exchanged ? b : a, plan->exchanged ? a : b, c, &all->args);
     } else {
-        tw_plan_run_tiles(plan, a, b, c, &all->args);
+        int status = tw_plan_run_tiles(plan, a, b, c, &all->args);
+        if (__builtin_expect(status != TW_OK, 0)) {
+            atomic_store(all->failed, status);
+        }
     }
+}
+
+/* What a batch comes to, every product having been tried: only memory can be short, of those that go through blocks. */
+static int end(const atomic_int *failed)
+{
+    return atomic_load(failed) == TW_OK
+               ? TW_OK
+               : tw_fail(TW_ERROR_MEMORY, "tw_gemm_batch: out of memory; some products were not computed.");
+}
+
+/* A plan whose operand comes packed has no place for many. */
+static int refuse_packed(const char *entry)
+{
+    return tw_fail(TW_ERROR_PLAN, "%s: the plan takes a packed operand; a batch takes plans of tw_gemm_plan_create.",
+                   entry);
 }
 
 /* ---- Threads ---- */
 
 enum { PARTS = 4 }; /* a thread: one that is held up leaves the rest to others */
 
-/* Nanoseconds that a product takes at about half of a core's peak, or as its matrices pass through a core's second cache. */
+/* Nanoseconds that a product takes where all is well: at nearly a core's peak on AVX-512, or as its matrices pass through
+ * a core's second cache. Slower machines and memory are divided a little late. */
 static double time_of(const tw_form *form)
 {
     double m = (double)form->m, n = (double)form->n, k = (double)form->k;
     double element = (double)tw_element_bytes(form->dtype);
-    double work = m * n * k * element / (tw_is_complex(form->dtype) ? 64 : 128);
-    double moved = (m * k + k * n + m * n) * element / 32;
-    return 4 + (work > moved ? work : moved);
+    double work = m * n * k * element / (tw_is_complex(form->dtype) ? 112 : 224);
+    double moved = (m * k + k * n + m * n) * element / 96;
+    return 2 + (work > moved ? work : moved);
 }
 
 /* Parts into which `count` products that take so long are cut. */
@@ -73,33 +93,48 @@ typedef struct strided {
     char *c;
     int64_t stride_a, stride_b, stride_c; /* bytes */
     int64_t count, parts;
+    int shift; /* 2^shift products stay together */
 } strided;
 
-static void run_part(void *context, int64_t part)
+/* Kernels across the batch take several products at once. Where these begin and end must not depend on the number of
+ * threads, or the last bits might. */
+static int shift_of(const tw_gemm_plan *plan)
 {
-    const strided *s = context;
-    batch mine = *s->all; /* running changes the arguments */
-    int64_t i = begin_of(s->count, s->parts, part), end = begin_of(s->count, s->parts, part + 1);
-    const char *x = s->a + i * s->stride_a, *y = s->b + i * s->stride_b;
-    char *z = s->c + i * s->stride_c;
-    if (tw_run_many(mine.plan, &mine.args, end - i, x, s->stride_a, y, s->stride_b, z, s->stride_c)) {
+    return plan->many.each.run != NULL ? 6 : 0;
+}
+
+/* Run so many products, at least one, from these pointers on. */
+static inline __attribute__((always_inline)) void run_strided(const strided *s, batch *all, const char *a,
+                                                              const char *b, char *c, int64_t count)
+{
+    if (tw_run_many(all->plan, &all->args, count, a, s->stride_a, b, s->stride_b, c, s->stride_c)) {
         return;
     }
-    for (;; x += s->stride_a, y += s->stride_b, z += s->stride_c) {
-        run(&mine, x, y, z);
-        if (++i == end) { /* before the pointers move: there may be nothing beyond the last */
+    for (int64_t i = 0;; a += s->stride_a, b += s->stride_b, c += s->stride_c) {
+        run(all, a, b, c);
+        if (++i == count) { /* before the pointers move: there may be nothing beyond the last */
             return;
         }
     }
 }
 
-/* Do C's of `rows` runs of `length` elements share any, each `stride` from the last? They may lie between one another. */
+static void run_part(void *context, int64_t part)
+{
+    const strided *s = context;
+    batch mine = *s->all; /* running changes the arguments */
+    int64_t units = s->count >> s->shift, i = begin_of(units, s->parts, part) << s->shift;
+    int64_t end = part + 1 < s->parts ? begin_of(units, s->parts, part + 1) << s->shift : s->count;
+    run_strided(s, &mine, s->a + i * s->stride_a, s->b + i * s->stride_b, s->c + i * s->stride_c, end - i);
+}
+
+/* Do C's of `rows` runs of `length` bytes, `ld` from one run to the next, share any, each `stride` from the last? They may
+ * lie between one another. */
 static bool overlap(int64_t count, int64_t stride, int64_t rows, int64_t length, int64_t ld)
 {
     stride = stride < 0 ? -stride : stride;
     int64_t extent = (rows - 1) * ld + length;
     for (int64_t i = 1; i < count && stride < extent && i <= (extent - 1) / stride; i++) {
-        int64_t row = i * stride / ld, column = i * stride % ld; /* where the first C has the i-th's first element */
+        int64_t row = i * stride / ld, column = i * stride % ld; /* where the first C has the i-th's first byte */
         if ((row < rows && column < length) || (row + 1 < rows && ld - column < length)) {
             return true;
         }
@@ -113,7 +148,11 @@ int tw_gemm_batch_strided(const tw_gemm_plan *plan, int64_t count, const void *a
     if (plan == NULL) {
         return tw_refuse_plan("tw_gemm_batch_strided");
     }
-    batch all = begin(plan, alpha, beta);
+    if (plan->packed) {
+        return refuse_packed("tw_gemm_batch_strided");
+    }
+    atomic_int failed = TW_OK;
+    batch all = begin(plan, alpha, beta, &failed);
     const tw_form *form = &plan->form;
     if (count < 0) {
         return tw_fail(TW_ERROR_BATCH, "tw_gemm_batch_strided: count is %lld; it must be 0 or more.", (long long)count);
@@ -130,24 +169,27 @@ int tw_gemm_batch_strided(const tw_gemm_plan *plan, int64_t count, const void *a
                        (long long)count);
     }
     int64_t element = tw_element_bytes(form->dtype);
-    if (overlap(count, stride_c, form->n, form->m, form->ldc / element)) {
+    strided each = {.stride_a = all.unread ? 0 : stride_a * element,
+                    .stride_b = all.unread ? 0 : stride_b * element,
+                    .stride_c = stride_c * element};
+    if (overlap(count, each.stride_c, form->n, form->m * element, form->ldc)) {
         return tw_fail(TW_ERROR_BATCH,
                        "tw_gemm_batch_strided: stride_c is %lld but each C is %lld x %lld with ldc %lld, so that they "
                        "overlap; with %lld or more they lie behind one another.",
                        (long long)stride_c, (long long)plan->key.m, (long long)plan->key.n, (long long)plan->key.ldc,
                        (long long)((form->n - 1) * (form->ldc / element) + form->m));
     }
-    strided each = {
-        &all,  a, b, c, all.unread ? 0 : stride_a * element, all.unread ? 0 : stride_b * element, stride_c * element,
-        count, 1};
     int threads;
-    each.parts = parts_of(time_of(form) * (double)count, count, &threads);
-    if (each.parts == 1) {
-        run_part(&each, 0);
-    } else {
-        tw_parallel(threads, each.parts, run_part, &each);
+    each.shift = shift_of(plan);
+    each.parts = parts_of(time_of(form) * (double)count, count >> each.shift, &threads);
+    if (__builtin_expect(each.parts <= 1, 1)) {
+        run_strided(&each, &all, a, b, c, count);
+        return end(&failed);
     }
-    return TW_OK;
+    each.all = &all, each.count = count;
+    each.a = a, each.b = b, each.c = c;
+    tw_parallel(threads, each.parts, run_part, &each);
+    return end(&failed);
 }
 
 /* ---- Pointers ---- */
@@ -239,12 +281,13 @@ typedef struct grouped {
     const void *const *alpha, *const *a, *const *b, *const *beta;
     void *const *c;
     int64_t whole, parts; /* nanoseconds of all, parts of about as many each */
+    atomic_int failed;
 } grouped;
 
 /* The products that begin within this part, counted in nanoseconds. */
 static void run_part_of_groups(void *context, int64_t part)
 {
-    const grouped *g = context;
+    grouped *g = context;
     int64_t from = begin_of(g->whole, g->parts, part), to = begin_of(g->whole, g->parts, part + 1);
     int64_t passed = 0, first = 0; /* nanoseconds and pointers of the groups before */
     for (int64_t group = 0; group < g->groups && passed < to; group++) {
@@ -253,7 +296,8 @@ static void run_part_of_groups(void *context, int64_t part)
         int64_t high = (to - passed + each - 1) / each;
         low = low < count ? low : count;
         high = high < count ? high : count;
-        batch all = begin(g->plans[group], g->alpha ? g->alpha[group] : NULL, g->beta ? g->beta[group] : NULL);
+        batch all =
+            begin(g->plans[group], g->alpha ? g->alpha[group] : NULL, g->beta ? g->beta[group] : NULL, &g->failed);
         if (low < high && !all.nothing) {
             int64_t at = first + low;
             run_all(&all, high - low, all.unread ? NULL : g->a + at, all.unread ? NULL : g->b + at, g->c + at);
@@ -273,7 +317,7 @@ int tw_gemm_batch_groups(int64_t groups, const tw_gemm_plan *const *plans, const
                          const void *const *alpha, const void *const *a, const void *const *b, const void *const *beta,
                          void *const *c)
 {
-    grouped each = {groups, plans, counts, alpha, a, b, beta, c, 0, 1};
+    grouped each = {groups, plans, counts, alpha, a, b, beta, c, 0, 1, TW_OK};
     int64_t first = 0;
     for (int64_t group = 0; group < groups; first += counts[group++]) { /* all is checked before anything is written */
         int64_t count = counts[group];
@@ -283,7 +327,10 @@ int tw_gemm_batch_groups(int64_t groups, const tw_gemm_plan *const *plans, const
         if (plans[group] == NULL) {
             return tw_refuse_plan("tw_gemm_batch");
         }
-        batch all = begin(plans[group], alpha ? alpha[group] : NULL, beta ? beta[group] : NULL);
+        if (plans[group]->packed) {
+            return refuse_packed("tw_gemm_batch");
+        }
+        batch all = begin(plans[group], alpha ? alpha[group] : NULL, beta ? beta[group] : NULL, &each.failed);
         if (!all.nothing && count > 0) {
             int status = check(&all, count, all.unread ? NULL : a + first, all.unread ? NULL : b + first, c + first);
             if (status != TW_OK) {
@@ -297,5 +344,5 @@ int tw_gemm_batch_groups(int64_t groups, const tw_gemm_plan *const *plans, const
     if (each.parts > 0) {
         tw_parallel(threads, each.parts, run_part_of_groups, &each);
     }
-    return TW_OK;
+    return end(&each.failed);
 }

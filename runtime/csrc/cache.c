@@ -30,17 +30,16 @@ static uint64_t hash_of(const tw_key *key)
 static int make(const tw_key *key, tw_gemm_plan **made)
 {
     *made = NULL;
-    tw_gemm_plan *plan = malloc(sizeof *plan + TW_PLAN_TILES * sizeof(tw_command));
+    tw_gemm_plan *plan = malloc(tw_plan_bytes_most());
     if (plan == NULL) {
         return TW_OK;
     }
-    int status = tw_plan_fill(plan, key, TW_PLAN_TILES);
+    int status = tw_plan_fill(plan, key, TW_PLAN_TILES, NULL);
     if (status != TW_OK) {
         free(plan);
         return status;
     }
-    int kept = plan->count > 0 ? plan->count : 1;
-    tw_gemm_plan *fitted = realloc(plan, sizeof *plan + (size_t)kept * sizeof(tw_command));
+    tw_gemm_plan *fitted = realloc(plan, tw_plan_bytes(plan));
     *made = fitted ? fitted : plan;
     return TW_OK;
 }

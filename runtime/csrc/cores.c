@@ -53,12 +53,15 @@ static double least(double limit, double found)
     return found > 0 && (limit == 0 || found < limit) ? found : limit;
 }
 
-/* What control groups allow: the least of this process's and those it lies in (version 2); a container's own (1). */
-static double granted(void)
+/* What control groups below the folder `groups` allow the process whose groups the file `own` lists: the least of its own
+ * and those it lies in (version 2); a container's (version 1). 0: no limit. */
+static double granted(const char *groups, const char *own)
 {
-    char line[PATH_MAX], path[2 * PATH_MAX];
-    double limit = least(0, quota("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"));
-    FILE *file = fopen("/proc/self/cgroup", "re");
+    char line[PATH_MAX], path[3 * PATH_MAX], period[2 * PATH_MAX];
+    snprintf(path, sizeof path, "%s/cpu/cpu.cfs_quota_us", groups);
+    snprintf(period, sizeof period, "%s/cpu/cpu.cfs_period_us", groups);
+    double limit = least(0, quota(path, period));
+    FILE *file = fopen(own, "re");
     while (file != NULL && fgets(line, sizeof line, file) != NULL) {
         if (strncmp(line, "0::/", 4) != 0) {
             continue;
@@ -66,7 +69,7 @@ static double granted(void)
         line[strcspn(line, "\n")] = '\0';
         for (char *end = line + strlen(line); end != NULL; end = strrchr(line + 3, '/')) {
             *end = '\0';
-            snprintf(path, sizeof path, "/sys/fs/cgroup%s/cpu.max", line + 3);
+            snprintf(path, sizeof path, "%s%s/cpu.max", groups, line + 3);
             limit = least(limit, quota(path, NULL));
         }
     }
@@ -79,7 +82,7 @@ static double granted(void)
 int tw_cores(void)
 {
     int cores = allowed();
-    double limit = granted();
+    double limit = granted("/sys/fs/cgroup", "/proc/self/cgroup");
     if (limit <= 0 || limit >= cores) {
         return cores;
     }

@@ -150,17 +150,6 @@ int tw_form_of(const tw_key *key, tw_form *form, int *isa)
     if (key->layout == TW_ROW_MAJOR) {
         *form = transposed(*form);
     }
-    /* A row of C whose elements are neighbours is as well a column, which fills vectors; so where a row of A is, or A is
-     * stored as a column. Complex products on x86 have no other kernels for it. */
-    bool along = form->trans_a || form->lda == element, x86 = *isa == TW_ISA_AVX512 || *isa == TW_ISA_AVX2;
-    if (form->m == 1 && form->n > 1 && form->ldc == element && along && x86 && tw_is_complex(dtype)) {
-        bool columns = form->trans_b; /* B as stored, whose transpose now comes first */
-        *form = transposed(*form);
-        form->trans_a = !columns;
-        form->trans_b = false;
-        form->ldb = form->k * element;
-        form->ldc = form->m * element;
-    }
     /* A single row of A whose elements are neighbours is as well a column: the modes that see A along k have kernels that
      * fill vectors with it, where the others would use one lane. */
     if (form->m == 1 && form->k > 1 && !form->trans_a && form->lda == element && !tw_is_complex(dtype)) {
@@ -168,6 +157,20 @@ int tw_form_of(const tw_key *key, tw_form *form, int *isa)
         form->lda = form->k * element;
     }
     return TW_OK;
+}
+
+void tw_row_as_column(tw_form *form, int isa)
+{
+    int64_t element = tw_element_bytes(form->dtype);
+    bool along = form->trans_a || form->lda == element, x86 = isa == TW_ISA_AVX512 || isa == TW_ISA_AVX2;
+    if (form->m == 1 && form->n > 1 && form->ldc == element && along && x86 && tw_is_complex(form->dtype)) {
+        bool columns = form->trans_b; /* B as stored, whose transpose now comes first */
+        *form = transposed(*form);
+        form->trans_a = !columns;
+        form->trans_b = false;
+        form->ldb = form->k * element;
+        form->ldc = form->m * element;
+    }
 }
 
 int tw_refuse_null(int dtype, int null)
@@ -205,6 +208,13 @@ static int other(const tw_key *key, const tw_scalar *alpha, const void *a, const
         return tw_plan_run_once(key, alpha, a, b, beta, c);
     }
     last = plan;
+    /* Shapes that take turns come this way each time. */
+    tw_plain plain = tw_plain_at(key->variant & 0xff, alpha, beta);
+    if (plain != TW_GENERAL && plan->ready != 0 && a != NULL && b != NULL && c != NULL) {
+        const void *x = plan->exchanged ? b : a, *y = plan->exchanged ? a : b;
+        tw_plan_run_ready(plan, x, y, c, plan->sets[plain == TW_ADDED]);
+        return TW_OK;
+    }
     return tw_plan_run(plan, alpha, a, b, beta, c);
 }
 
@@ -348,6 +358,9 @@ int tw_isa_serving(int dtype, int transa, int transb)
     }
     const tw_tiles *tiles;
     int mode, served_by, isa = tw_isa_current();
+    if (isa >= 0 && select_from(isa, type, op_a, op_b, TW_STEPS_LONG, &tiles, &mode) == TW_OK && tiles == NULL) {
+        op_a.conj = op_b.conj = false; /* packing conjugates */
+    }
     return isa >= 0 && tw_select(isa, type, op_a, op_b, TW_STEPS_LONG, &tiles, &mode, &served_by) == TW_OK ? served_by
                                                                                                            : -1;
 }

@@ -45,8 +45,16 @@ enum { TW_MOST_THREADS = 1024 };
 /* Threads that a call made now by this thread may use; 1 within a task. */
 int tw_threads_allowed(void);
 
+extern _Atomic double tw_least_share; /* nanoseconds that a thread must have to do */
+
 /* How many of them work that takes one thread so many nanoseconds is worth. */
-int tw_threads_worth(double nanoseconds);
+int tw_threads_worth_of(double nanoseconds, double share);
+
+static inline int tw_threads_worth(double nanoseconds)
+{
+    double share = atomic_load_explicit(&tw_least_share, memory_order_relaxed);
+    return nanoseconds < 2 * share ? 1 : tw_threads_worth_of(nanoseconds, share); /* most calls: nothing is called */
+}
 
 typedef void (*tw_task_fn)(void *context, int64_t task);
 
@@ -152,7 +160,10 @@ tw_reach tw_kernel_reach(const tw_kernel *kernel);
 
 /* ---- tiler.c: the tiles of a plan ---- */
 
-extern atomic_int tw_tiler_now; /* a strategy; -1: the one asked for is unknown, and tw_tiler_current says so */
+/* A strategy, a path of route.c that is forced, and TW_REPRODUCIBLE; -1: the one asked for is unknown, and
+ * tw_tiler_current says so. In one word, for a call compares it with its plan's. */
+extern atomic_int tw_tiler_now;
+enum { TW_STRATEGY = 15, TW_PATH_SHIFT = 4, TW_REPRODUCIBLE = 256 };
 
 enum { TW_PLAN_TILES = 256 }; /* a product of more is walked, not listed */
 
@@ -192,7 +203,11 @@ tw_command tw_command_of(const tw_form *form, const tw_tile *tile);
 
 /* ---- turn.c: an operand turned round first ---- */
 
-enum { TW_PANEL = 1 << 14 }; /* bytes on the stack for it */
+#ifdef __aarch64__
+enum { TW_PANEL = 1 << 16 }; /* bytes on the stack for it */
+#else
+enum { TW_PANEL = 1 << 14 };
+#endif
 
 /* `lines` lines of `length` neighbours, `ld` bytes apart; element p of line i goes to place p lines + i. */
 typedef struct tw_turn {
@@ -225,8 +240,6 @@ struct tw_gemm_plan;
 
 /* The one that does all of C; false: there is none. */
 bool tw_special_whole(const tw_form *form, int isa, tw_command *command);
-/* Put kernels for just this k in place of the tiles' own where there are any. */
-void tw_special_tiles(const tw_form *form, int isa, int count, tw_tile *tiles);
 /* What runs a batch of this product in one call; `run` is NULL where nothing does. */
 typedef struct tw_many {
     tw_command each;   /* one problem after the other */
@@ -309,10 +322,12 @@ struct tw_gemm_plan {
     tw_turn turn;
     int served_by;         /* ISA */
     tw_many many;          /* a batch in one call */
+    char packed;           /* 'A' or 'B', of the caller's operands: comes packed; 0: neither */
+    bool blocked;          /* goes through blocks: a tw_blocked lies where commands would */
     tw_command commands[]; /* at least one */
 };
 
-/* What a plan of this type depends on besides its arguments. */
+/* What a plan of this type depends on besides its arguments: `tiler` is tw_tiler_now, with all its bits. */
 static inline int32_t tw_variant(int dtype, int isa, int tiler)
 {
     return (int32_t)((uint32_t)dtype | (uint32_t)isa << 8 | (uint32_t)tiler << 16); /* negative where one of them is */
@@ -351,14 +366,26 @@ static inline tw_plain tw_plain_at(int dtype, const void *alpha, const void *bet
     return second[0] == one ? TW_ADDED : second[0] == 0 ? TW_WRITTEN : TW_GENERAL;
 }
 
-/* Fill a plan that has room for `room` commands from a key that was not checked yet. A status; what it says names
- * tw_?gemm's arguments. */
-int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room);
+/* What the caller of a plan asks for beyond its arguments. */
+typedef struct tw_wish {
+    int given;         /* 'A' or 'B' of the kernels: comes packed; 0: neither */
+    int threads;       /* at most; 0: as many as are allowed at the time */
+    bool blocked;      /* through blocks, whatever its size */
+    bool reproducible; /* the same bits whatever the tiles, threads and neighbours */
+} tw_wish;
+
+/* What it takes to keep a plan, and the most that any takes. */
+size_t tw_plan_bytes(const tw_gemm_plan *plan);
+size_t tw_plan_bytes_most(void);
+
+/* Fill a plan that has room for `room` commands from a key that was not checked yet. NULL: no wish but what the key says.
+ * A status; what it says names tw_?gemm's arguments. */
+int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room, const tw_wish *wish);
 /* Run it, whatever the scalars; the pointers are checked. A status. */
 int tw_plan_run(const tw_gemm_plan *plan, const tw_scalar *alpha, const void *a, const void *b, const tw_scalar *beta,
                 void *c);
 /* The same with arguments that hold the scalars, and pointers that may be added to. */
-void tw_plan_run_tiles(const tw_gemm_plan *plan, const void *a, const void *b, void *c, tw_args *args);
+int tw_plan_run_tiles(const tw_gemm_plan *plan, const void *a, const void *b, void *c, tw_args *args);
 /* Run a `ready` plan, `sets` being its arguments for beta = 0 or 1; the matrices as the kernels see them, none NULL. */
 void tw_plan_run_ready(const tw_gemm_plan *plan, const void *a, const void *b, void *c, const tw_args *sets);
 /* A plan without memory of its own: for what is not worth keeping, or cannot be kept. */
@@ -402,6 +429,9 @@ int tw_select(int isa, int dtype, tw_operation a, tw_operation b, tw_steps steps
               int *served_by);
 /* Check a key and see it column-major; *isa is what it asks for. A status. */
 int tw_form_of(const tw_key *key, tw_form *form, int *isa);
+/* A row of C whose elements are neighbours is as well a column, which fills vectors; so where a row of A is, or A is
+ * stored as a column. Complex products on x86 have no other kernels for it. The operands change places. */
+void tw_row_as_column(tw_form *form, int isa);
 /* Which pointer is NULL but would be used; `null` is its argument number. */
 int tw_refuse_null(int dtype, int null);
 

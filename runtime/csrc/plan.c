@@ -1,12 +1,13 @@
 /* plan.c - a product made ready: which kernels, where in the matrices, with what arguments. */
 #include <stdlib.h>
 
-#include "internal.h"
+#include "blocked.h"
 
-/* A plan and room on the stack for one command. */
+/* A plan and room on the stack for one command, or blocks. */
 typedef union small_plan {
     tw_gemm_plan plan;
-    char bytes[sizeof(tw_gemm_plan) + sizeof(tw_command)];
+    char bytes[sizeof(tw_gemm_plan) +
+               (sizeof(tw_command) > sizeof(tw_blocked) ? sizeof(tw_command) : sizeof(tw_blocked))];
 } small_plan;
 
 static int64_t lda_of(const tw_gemm_plan *plan, int command)
@@ -57,8 +58,7 @@ static void make_ready(tw_gemm_plan *plan)
 static bool add_tiles(tw_gemm_plan *plan, const tw_form *form, const tw_tiles *tiles, int64_t i)
 {
     tw_tile_list list;
-    int count = tw_tile_c(tiles, plan->key.variant >> 16, form->m, form->n, form->k, &list);
-    tw_special_tiles(form, plan->served_by, count, list.tiles);
+    int count = tw_tile_c(tiles, plan->key.variant >> 16 & TW_STRATEGY, form->m, form->n, form->k, &list);
     if (count < 0 || plan->count + count > TW_PLAN_TILES) {
         return false;
     }
@@ -71,15 +71,15 @@ static bool add_tiles(tw_gemm_plan *plan, const tw_form *form, const tw_tiles *t
 }
 
 /* The main part and the strip of the last rows, where that is worth while. False: not so, and nothing is changed. */
-static bool fill_strip(tw_gemm_plan *plan, int isa)
+static bool fill_strip(tw_gemm_plan *plan, int isa, bool ordered)
 {
     tw_strip strip = {.form = plan->main};
     tw_turn turn;
-    strip.rows = tw_turn_rows(&strip.form, isa, false, &turn);
+    strip.rows = tw_turn_rows(&strip.form, isa, ordered, &turn);
     int served_by, mode;
     if (strip.rows == 0 ||
         tw_select(isa, strip.form.dtype, (tw_operation){true, false}, (tw_operation){false, false},
-                  tw_steps_of(strip.form.k, false), &strip.tiles, &mode, &served_by) != TW_OK ||
+                  tw_steps_of(strip.form.k, ordered), &strip.tiles, &mode, &served_by) != TW_OK ||
         served_by != isa) {
         return false;
     }
@@ -98,9 +98,38 @@ static bool fill_strip(tw_gemm_plan *plan, int isa)
     return false;
 }
 
-int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room)
+size_t tw_plan_bytes(const tw_gemm_plan *plan)
 {
-    int isa;
+    size_t commands = (plan->count > 0 ? (size_t)plan->count : 1) * sizeof(tw_command);
+    return sizeof *plan + (plan->blocked ? sizeof(tw_blocked) : commands);
+}
+
+size_t tw_plan_bytes_most(void)
+{
+    return sizeof(tw_gemm_plan) + TW_PLAN_TILES * sizeof(tw_command);
+}
+
+/* Blocks, where the product is large enough, or no kernel does what is asked without packing. *found says which. */
+static int fill_blocked(tw_gemm_plan *plan, int isa, int path, const tw_wish *wish, bool *found)
+{
+    tw_blocked blocked;
+    const tw_form *form = &plan->form;
+    int status = tw_route(form, isa, path, wish, &blocked, found);
+    if (status == TW_OK && *found) {
+        memcpy(plan->commands, &blocked, sizeof blocked);
+        plan->blocked = true;
+        plan->count = -1;
+        plan->served_by = isa;
+        plan->args = tw_args_of(form);
+    }
+    return status;
+}
+
+int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room, const tw_wish *wish)
+{
+    int isa, tiler = key->variant >> 16, path = tiler >> TW_PATH_SHIFT & 15;
+    tw_wish usual = {.reproducible = tiler & TW_REPRODUCIBLE};
+    wish = wish ? wish : &usual;
     tw_form *form = &plan->form;
     if (tw_get_num_threads() < 0) { /* here, so that what fails is every product, and none asks twice */
         return TW_ERROR_THREADS;
@@ -121,13 +150,23 @@ int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room)
     plan->args = (tw_args){0};
     plan->many = (tw_many){.lanes = 0};
     plan->served_by = isa;
+    plan->blocked = false;
+    plan->packed = 0;
     if (form->m == 0 || form->n == 0) {
         return TW_OK;
     }
+    bool blocked;
+    status = fill_blocked(plan, isa, path, wish, &blocked);
+    if (status != TW_OK || blocked) {
+        return status;
+    }
+    tw_row_as_column(form, isa);
+    plan->exchanged = form->exchanged;
     /* Without steps nothing is read, so nothing need be conjugated: whatever kernels there are will do. */
     form->conj_a = form->conj_a && form->k > 0;
     form->conj_b = form->conj_b && form->k > 0;
     tw_form *main = &plan->main;
+    const bool ordered = false; /* reproducible products: no kernel that changes the order of a sum */
     *main = *form;
     if (!plan->walked) {
         plan->many = tw_special_many(form, isa);
@@ -138,10 +177,16 @@ int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room)
             return TW_OK;
         }
     }
-    tw_turn_choose(main, isa, false, &plan->turn);
+    tw_turn_choose(main, isa, ordered, &plan->turn);
     tw_operation op_a = {main->trans_a, main->conj_a}, op_b = {main->trans_b, main->conj_b};
-    status = tw_select(isa, main->dtype, op_a, op_b, tw_steps_of(main->k, false), &plan->tiles, &main->mode,
+    status = tw_select(isa, main->dtype, op_a, op_b, tw_steps_of(main->k, ordered), &plan->tiles, &main->mode,
                        &plan->served_by);
+    if (status == TW_ERROR_KERNEL &&
+        op_a.conj != op_b.conj) { /* conjugated but not transposed: no tile does that by itself, packing does */
+        int refused = status;
+        status = fill_blocked(plan, isa, TW_PATH_BLOCKED, wish, &blocked);
+        return status == TW_OK && !blocked ? refused : status;
+    }
     if (status != TW_OK) {
         return status;
     }
@@ -156,7 +201,7 @@ int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room)
                 plan->commands[plan->count++] = tw_command_of(main, &tile);
             }
         }
-    } else if (!fill_strip(plan, isa) && !add_tiles(plan, main, plan->tiles, 0)) {
+    } else if (!fill_strip(plan, isa, ordered) && !add_tiles(plan, main, plan->tiles, 0)) {
         plan->count = -1;
     }
     make_ready(plan);
@@ -225,23 +270,28 @@ void tw_plan_run_ready(const tw_gemm_plan *plan, const void *x, const void *y, v
     }
 }
 
-static void run_all(const tw_gemm_plan *plan, const void *a, const void *b, void *c, tw_args *args)
+static int run_all(const tw_gemm_plan *plan, const void *a, const void *b, void *c, tw_args *args)
 {
     const void *x = plan->exchanged ? b : a, *y = plan->exchanged ? a : b;
+    if (plan->blocked) {
+        return tw_blocked_run(tw_blocked_of(plan), &args->alpha, x, y, &args->beta, c);
+    }
     if (plan->turn.operand == 0) {
         run_tiles(plan, 0, plan->count, x, y, c, args);
     } else {
         run_turned(plan, x, y, c, NULL, args);
     }
+    return TW_OK;
 }
 
-void tw_plan_run_tiles(const tw_gemm_plan *plan, const void *a, const void *b, void *c, tw_args *args)
+int tw_plan_run_tiles(const tw_gemm_plan *plan, const void *a, const void *b, void *c, tw_args *args)
 {
     int64_t begun = __builtin_expect(tw_verbose, 0) ? tw_trace_clock() : 0;
-    run_all(plan, a, b, c, args);
+    int status = run_all(plan, a, b, c, args);
     if (__builtin_expect(tw_verbose, 0)) {
         tw_trace(plan, 1, tw_trace_clock() - begun);
     }
+    return status;
 }
 
 int tw_plan_run(const tw_gemm_plan *plan, const tw_scalar *alpha, const void *a, const void *b, const tw_scalar *beta,
@@ -262,20 +312,19 @@ int tw_plan_run(const tw_gemm_plan *plan, const tw_scalar *alpha, const void *a,
     if (a == NULL || b == NULL || c == NULL) {
         return tw_refuse_null(dtype, c == NULL ? TW_ARGUMENT_C : a == NULL ? TW_ARGUMENT_A : TW_ARGUMENT_B);
     }
-    tw_plan_run_tiles(plan, a, b, c, &args);
-    return TW_OK;
+    return tw_plan_run_tiles(plan, a, b, c, &args);
 }
 
 int tw_plan_run_once(const tw_key *key, const tw_scalar *alpha, const void *a, const void *b, const tw_scalar *beta,
                      void *c)
 {
     small_plan made;
-    int status = tw_plan_fill(&made.plan, key, 1);
+    int status = tw_plan_fill(&made.plan, key, 1, NULL);
     if (status == TW_ERROR_KERNEL &&
         tw_scalar_is(key->variant & 0xff, alpha, 0)) { /* no kernel conjugates so: nor need */
         tw_key without = *key;
         without.k = 0;
-        status = tw_plan_fill(&made.plan, &without, 1);
+        status = tw_plan_fill(&made.plan, &without, 1, NULL);
     }
     return status ? status : tw_plan_run(&made.plan, alpha, a, b, beta, c);
 }
@@ -297,18 +346,17 @@ int tw_gemm_plan_create(tw_gemm_plan **plan, int dtype, int layout, int transa, 
         return TW_ERROR_TILER;
     }
     tw_key key = {m, n, k, lda, ldb, ldc, layout, transa, transb, tw_variant(type, isa, atomic_load(&tw_tiler_now))};
-    size_t most = sizeof(tw_gemm_plan) + TW_PLAN_TILES * sizeof(tw_command);
+    size_t most = tw_plan_bytes_most();
     tw_gemm_plan *made = malloc(most);
     if (made == NULL) {
         return tw_fail(TW_ERROR_MEMORY, "tw_gemm_plan_create: out of memory for %zu bytes.", most);
     }
-    int status = tw_plan_fill(made, &key, TW_PLAN_TILES);
+    int status = tw_plan_fill(made, &key, TW_PLAN_TILES, NULL);
     if (status != TW_OK) {
         free(made);
         return status;
     }
-    int kept = made->count > 0 ? made->count : 1;
-    tw_gemm_plan *fitted = realloc(made, sizeof *made + (size_t)kept * sizeof(tw_command));
+    tw_gemm_plan *fitted = realloc(made, tw_plan_bytes(made));
     *plan = fitted ? fitted : made;
     return TW_OK;
 }
@@ -340,23 +388,39 @@ int tw_gemm_execute(const tw_gemm_plan *plan, const void *a, const void *b, void
     return tw_gemm_plan_execute(plan, NULL, a, b, NULL, c);
 }
 
+/* Apart, so that the common case needs no memory. */
+static __attribute__((noinline)) int execute(const tw_gemm_plan *plan, const void *alpha, const void *a, const void *b,
+                                             const void *beta, void *c)
+{
+    int dtype = plan->form.dtype;
+    tw_scalar first = tw_alpha_at(dtype, alpha), second = tw_beta_at(dtype, beta);
+    return tw_plan_run(plan, &first, a, b, &second, c);
+}
+
 int tw_gemm_plan_execute(const tw_gemm_plan *plan, const void *alpha, const void *a, const void *b, const void *beta,
                          void *c)
 {
     if (plan == NULL) {
         return tw_refuse_plan("tw_gemm_plan_execute");
     }
+    if (plan->packed) {
+        return tw_gemm_plan_execute_packed(plan, alpha, a, b, beta, c);
+    }
     int dtype = plan->form.dtype;
     if (alpha != NULL && beta != NULL && a != NULL && b != NULL && c != NULL && plan->ready != 0) {
         tw_plain plain = tw_plain_at(dtype, alpha, beta);
         if (plain != TW_GENERAL) {
             const void *x = plan->exchanged ? b : a, *y = plan->exchanged ? a : b;
-            tw_plan_run_ready(plan, x, y, c, plan->sets[plain == TW_ADDED]);
+            const tw_args *sets = plan->sets[plain == TW_ADDED];
+            if (plan->run != NULL) {
+                plan->run(x, y, c, sets);
+            } else {
+                tw_plan_run_ready(plan, x, y, c, sets);
+            }
             return TW_OK;
         }
     }
-    tw_scalar first = tw_alpha_at(dtype, alpha), second = tw_beta_at(dtype, beta);
-    return tw_plan_run(plan, &first, a, b, &second, c);
+    return execute(plan, alpha, a, b, beta, c);
 }
 
 int tw_gemm_bound_run(const tw_gemm_bound *bound)

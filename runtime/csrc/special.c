@@ -83,7 +83,7 @@ static bool is_known(const char *name)
     return false;
 }
 
-/* ---- Which of them do a product, or a tile of it ---- */
+/* ---- Which of them do a product ---- */
 
 static bool fits(const tw_special *special, const tw_form *form, int isa, int family)
 {
@@ -151,17 +151,6 @@ bool tw_special_whole(const tw_form *form, int isa, tw_command *command)
         *command = tw_command_of(form, &tile);
     }
     return whole != NULL;
-}
-
-void tw_special_tiles(const tw_form *form, int isa, int count, tw_tile *tiles)
-{
-    fitting found = find_fitting(form, isa, TW_EXACT);
-    for (int i = 0; i < count && found.count > 0; i++) {
-        const tw_special *special = choose(&found, tiles[i].m, tiles[i].n, false);
-        if (special != NULL) {
-            tiles[i].kernel = &special->kernel;
-        }
-    }
 }
 
 tw_many tw_special_many(const tw_form *form, int isa)

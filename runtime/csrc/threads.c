@@ -114,21 +114,17 @@ int tw_threads_allowed(void)
     return number > 0 ? number : 1;
 }
 
-/* What a thread must have to do, in nanoseconds: `build.py bench threads` shows from where on two are faster than one, the
- * second being awake (5000 or so) or asleep. */
-static _Atomic double least_share = 50000;
+/* What a thread must have to do, in nanoseconds: with two of them a call is worth 50000, which is where two threads begin to
+ * be faster than one even if the second must be woken (`build.py bench threads`). */
+_Atomic double tw_least_share = 25000;
 
 double tw_thread_share(double nanoseconds)
 {
-    return nanoseconds >= 0 ? atomic_exchange(&least_share, nanoseconds) : atomic_load(&least_share);
+    return nanoseconds >= 0 ? atomic_exchange(&tw_least_share, nanoseconds) : atomic_load(&tw_least_share);
 }
 
-int tw_threads_worth(double nanoseconds)
+int tw_threads_worth_of(double nanoseconds, double share)
 {
-    double share = atomic_load_explicit(&least_share, memory_order_relaxed);
-    if (nanoseconds < 2 * share) { /* most calls: nothing else is looked at */
-        return 1;
-    }
     int allowed = tw_threads_allowed();
     return nanoseconds < share * allowed ? (int)(nanoseconds / share) : allowed;
 }

@@ -37,7 +37,10 @@ static void choose(void)
 {
     const char *value = getenv("TILEWRIGHT_TILER");
     snprintf(wish, sizeof wish, "%s", value ? value : "");
-    tw_choose(&tw_tiler_now, wish[0] ? find(wish) : MEASURED);
+    const char *same = getenv("TILEWRIGHT_REPRODUCIBLE");
+    int strategy = wish[0] ? find(wish) : MEASURED;
+    bool reproducible = same != NULL && same[0] != '\0' && strcmp(same, "0") != 0;
+    tw_choose(&tw_tiler_now, strategy < 0 || !reproducible ? strategy : strategy | TW_REPRODUCIBLE);
 }
 
 /* As isa.c does. */
@@ -54,7 +57,7 @@ const char *tw_tiler_current(void)
         tw_fail(TW_ERROR_TILER,
                 "TILEWRIGHT_TILER=%s: there is no such tiler; there are measured, paper, greedy, rebalance.", wish);
     }
-    return now < 0 ? NULL : names[now];
+    return now < 0 ? NULL : names[now & TW_STRATEGY];
 }
 
 int tw_tiler_set(const char *name)
@@ -67,7 +70,8 @@ int tw_tiler_set(const char *name)
                        "rebalance.",
                        name);
     }
-    tw_choose(&tw_tiler_now, strategy);
+    int now = atomic_load(&tw_tiler_now);
+    tw_choose(&tw_tiler_now, (now < 0 ? 0 : now & ~TW_STRATEGY) | strategy);
     return TW_OK;
 }
 
@@ -113,6 +117,14 @@ static const tw_kernel *kernel_at(const tw_tiles *tiles, bool turned, int along,
 
 static const float TILE = 0.7f; /* nanoseconds from one kernel of a plan to the next */
 
+/* Nanoseconds that a band adds because the operand that all bands share comes from the second cache once more. */
+static float pass_over(const tw_tiles *tiles, int64_t elements)
+{
+    enum { KEPT = 52 << 10, BYTES_A_NANOSECOND = 300 }; /* what is little larger than the first cache runs ahead */
+    int64_t bytes = elements * tw_element_bytes(tiles->kernel[1][1]->dtype);
+    return bytes > KEPT ? (float)bytes / BYTES_A_NANOSECOND : 0;
+}
+
 enum { FEW_STEPS = 12 };
 
 enum { WORK = 400000, ALONG = 2048 }; /* steps of a search: well below a millisecond */
@@ -136,6 +148,7 @@ static size_t cells(const bands *b)
 static void search(const tw_tiles *tiles, bands *b, int64_t k)
 {
     int tallest = least(b->high, TW_LARGEST), stride = b->wide + 1;
+    float pass = pass_over(tiles, b->wide * k);
     for (int h = 1; h <= tallest; h++) {
         float *cost = b->cost + h * stride;
         uint8_t *width = b->width + h * stride;
@@ -164,7 +177,7 @@ static void search(const tw_tiles *tiles, bands *b, int64_t k)
     for (int i = 1; i <= b->high; i++) {
         b->sum[i] = 1e30f;
         for (int h = 1; h <= least(i, TW_LARGEST); h++) {
-            float sum = b->cost[h * stride + b->wide] + b->sum[i - h];
+            float sum = pass + b->cost[h * stride + b->wide] + b->sum[i - h];
             if (sum < b->sum[i]) {
                 b->sum[i] = sum;
                 b->height[i] = (uint8_t)h;

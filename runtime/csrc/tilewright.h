@@ -48,15 +48,16 @@ enum { TW_ROW_MAJOR = 101, TW_COL_MAJOR = 102 };
 /* What functions return. 1 to 14 is the number of the argument that was wrong, counted as cblas_sgemm counts them. */
 enum {
     TW_OK = 0,
-    TW_ERROR_ISA = 100,     /* the ISA asked for cannot be used, or none that was built can run here */
-    TW_ERROR_KERNEL = 101,  /* no kernel for what was asked */
-    TW_ERROR_MEMORY = 102,  /* out of memory; nothing was computed */
-    TW_ERROR_TYPE = 103,    /* no such element type */
-    TW_ERROR_BATCH = 104,   /* a batch of fewer than none, or one that writes all its products to one place */
-    TW_ERROR_WRONG = 106,   /* a kernel computes a wrong product */
-    TW_ERROR_TUNING = 107,  /* a tuning file is corrupt, stale or another machine's */
+    TW_ERROR_ISA = 100,    /* the ISA asked for cannot be used, or none that was built can run here */
+    TW_ERROR_KERNEL = 101, /* no kernel for what was asked */
+    TW_ERROR_MEMORY = 102, /* out of memory; nothing was computed */
+    TW_ERROR_TYPE = 103,   /* no such element type */
+    TW_ERROR_BATCH = 104,  /* a batch of fewer than none, or one that writes all its products to one place */
+    TW_ERROR_WRONG = 106,  /* a kernel computes a wrong product */
+    TW_ERROR_TUNING = 107, /* a tuning file is corrupt, stale or another machine's */
+    TW_ERROR_PACKED = 108, /* not a packed operand, or not the one that the plan takes */
+    TW_ERROR_PLAN = 109,   /* no plan, NULL where one is wanted; or one of what cannot be: `pack`, `reuse` or `flags` */
     TW_ERROR_THREADS = 110, /* a number of threads that cannot be */
-    TW_ERROR_PLAN = 109,    /* there is no plan: NULL where one is wanted */
     TW_ERROR_SPECIAL = 111, /* a library of kernels for one size is damaged, foreign or wrong */
     TW_ERROR_TILER = 105    /* TILEWRIGHT_TILER, or what tw_tiler_set was given, is none of those there are */
 };
@@ -69,8 +70,7 @@ TW_API const char *tw_error_message(void);
  *
  * layout            TW_ROW_MAJOR or TW_COL_MAJOR, of all three matrices.
  * transa, transb    op of A and of B: 'N' the matrix, 'T' its transpose, 'C' its conjugate transpose ('T' for real
- *                   types), 'R' its conjugate, not transposed ('N' for real types). Lower case as well. 'R' of one with
- *                   'N' of the other is TW_ERROR_KERNEL on the ISAs whose kernels conjugate by mode: neon and scalar.
+ *                   types), 'R' its conjugate, not transposed ('N' for real types). Lower case as well.
  * m, n, k           op(A) is m x k, op(B) is k x n, C is m x n. Each >= 0, in elements.
  * lda, ldb, ldc     elements from one row to the next (row-major) or one column to the next (column-major); at least
  *                   the length of a row (column) as stored, and at least 1.
@@ -146,9 +146,9 @@ TW_API const char *tw_gemm_plan_path(const tw_gemm_plan *plan);
 
 /* The kernel that runs a strided batch of this plan's product in one call, for alpha and beta as they come; NULL: none. */
 TW_API const char *tw_gemm_plan_many(const tw_gemm_plan *plan);
-/* The product as the plan's kernels see it, column-major: m, n, lda, ldb, ldc in elements, whether A and B are transposed,
- * and whether its tiles are cut from that just as it is. */
-TW_API void tw_gemm_plan_seen(const tw_gemm_plan *plan, int64_t seen[8]);
+/* The product as kernels see it, column-major: m, n, lda, ldb, ldc in elements, and for A and B 1 if it is transposed, plus
+ * 2 if it is conjugated. */
+TW_API void tw_gemm_plan_seen(const tw_gemm_plan *plan, int64_t seen[7]);
 
 /* ---- Kernels for one size ----
  *
@@ -164,6 +164,64 @@ TW_API int tw_special_use(int use);
 /* How many there are, and the name of one, first those that ship; NULL beyond the last. */
 TW_API int tw_special_total(void);
 TW_API const char *tw_special_name(int index);
+/* ---- Packed operands: one matrix made ready, for many products ----
+ *
+ * An operand in panels, the order in which kernels read it, behind a header that says what it is. It depends on the
+ * matrix, its type and the ISA, not on the other matrix nor on threads, and holds no pointer: it may be copied, written to a
+ * file and used by another process with this version and ISA. Kept at an address that is a multiple of 64 it is read
+ * fastest; any multiple of 16 will do.
+ *
+ * dtype       's', 'd', 'c' or 'z'
+ * layout      of x and of the products, TW_ROW_MAJOR or TW_COL_MAJOR
+ * operand     'A' or 'B': which side of the product it will stand on
+ * trans       op: 'N', 'T', 'C' or 'R'
+ * rows, columns   of op(x); x is stored columns x rows with 'T' and 'C'
+ * alpha       one number, multiplied into what is packed; NULL: 1
+ * ld          elements from one row (column-major: column) of x as stored to the next
+ *
+ * Errors: 1 to 9, the number of the argument that is wrong; TW_ERROR_TYPE, TW_ERROR_ISA. */
+
+/* How many bytes tw_pack writes. */
+TW_API int tw_pack_size(int dtype, int layout, int operand, int trans, int64_t rows, int64_t columns, int64_t *bytes);
+TW_API int tw_pack(int dtype, int layout, int operand, int trans, int64_t rows, int64_t columns, const void *alpha,
+                   const void *x, int64_t ld, void *packed);
+/* Is there a whole packed operand that can be used here? TW_OK, or TW_ERROR_PACKED and tw_error_message says what is
+ * wrong: cut off, edited (of the header only; keep a checksum beside it if it travels), another version's or ISA's. */
+TW_API int tw_packed_check(const void *packed, int64_t bytes);
+
+/* Flags of tw_skinny_plan_create. TW_PLAN_REPRODUCIBLE: an element of C gets the same bits whatever tile computes it, on
+ * however many threads, and whatever other rows and columns there are: k is summed in order, in blocks of 256 steps. As
+ * TILEWRIGHT_REPRODUCIBLE=1 does for every product. Not across instruction sets. */
+enum { TW_PLAN_REPRODUCIBLE = 1 };
+
+/* Make a plan that may take one operand packed.
+ *
+ * pack      'A' or 'B': that operand will come packed, by tw_pack with this layout and operation; 'N': neither; '?': the
+ *           larger one if packing it once pays within `reuse` products, as far as is known beforehand
+ * reuse     products that one packed operand will serve, at least 1
+ * threads   at most so many, 1 to 1024; 0: as many as are allowed at the time
+ * The rest is as for tw_gemm_plan_create; the leading dimension of a packed operand is not looked at. */
+TW_API int tw_skinny_plan_create(tw_gemm_plan **plan, int dtype, int layout, int transa, int transb, int64_t m,
+                                 int64_t n, int64_t k, int64_t lda, int64_t ldb, int64_t ldc, int pack, int64_t reuse,
+                                 int threads, int flags);
+/* Which operand a plan takes packed: 'A', 'B' or 0. */
+TW_API int tw_gemm_plan_packed(const tw_gemm_plan *plan);
+/* As tw_gemm_plan_execute; the operand that the plan takes packed is what tw_pack wrote. TW_ERROR_PACKED, and nothing
+ * changed, where it is another one. */
+TW_API int tw_gemm_plan_execute_packed(const tw_gemm_plan *plan, const void *alpha, const void *a, const void *b,
+                                       const void *beta, void *c);
+
+/* How a plan goes through blocks; all zero where it does not. */
+typedef struct tw_plan_blocks {
+    int64_t kc, chunk, memory; /* k steps of a block; lines of a chunk; bytes needed beside the operands */
+    int32_t threads, parts;    /* as they would be now; parts of k that are summed apart */
+    int32_t split;             /* 'A' or 'B': the operand that is cut into chunks */
+    char format_a, format_b; /* 'g' packed by the caller, 'p' packed at each call, 'c' lines copied, 'd' where it is */
+    double seconds, packing; /* what a product, and packing the operand that may be packed, is thought to take */
+    double payback;          /* products after which packing has paid; -1: never */
+} tw_plan_blocks;
+
+TW_API void tw_gemm_plan_blocks(const tw_gemm_plan *plan, tw_plan_blocks *blocks);
 
 /* ---- Batches: many products of one shape, or of several ----
  *
@@ -234,6 +292,9 @@ TW_API int tw_isa_serving(int dtype, int transa, int transb);
 TW_API int tw_tiler_set(const char *name);
 /* The name; NULL: TILEWRIGHT_TILER is none of them, and tw_error_message says so. */
 TW_API const char *tw_tiler_current(void);
+/* For tests: send products that are new from now on through one path, where it can serve them: "tiles", "blocked", "stream",
+ * "dot", "copied" or "inner". NULL, "auto": whichever is thought fastest. */
+TW_API int tw_path_set(const char *name);
 /* For tests: cut C[m x n] with kernels of these sizes, `count` pairs (m, n), into (i, j, m, n) at `tiles`, which has room
  * for 256. Returns how many; -1: more than 256; else minus an error. */
 TW_API int tw_tile_sizes(const char *tiler, int count, const int *sizes, int64_t m, int64_t n, int64_t k, int *tiles);

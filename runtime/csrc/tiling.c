@@ -40,15 +40,15 @@ static float cost_at(const tw_kernel *kernel, int64_t k)
     return line.call + (float)k * line.step;
 }
 
-/* Is `a` the better kernel for a size that both do? The one that takes less time; of near equals the smaller tile, which
- * wastes fewer lanes; exact beats masked. */
+/* Is `a` the better kernel for a size that both do? The smaller tile wastes fewer lanes, so the other must take clearly less
+ * time: costs are of whole tiles. Of tiles of one size the faster; exact beats masked. */
 static bool better(const tw_kernel *a, const tw_kernel *b, int64_t k)
 {
-    float cost_a = cost_at(a, k), cost_b = cost_at(b, k);
-    if (cost_a < 0.97f * cost_b || cost_b < 0.97f * cost_a) {
+    int area_a = a->mr * a->nr, area_b = b->mr * b->nr;
+    float cost_a = cost_at(a, k), cost_b = cost_at(b, k), clear = area_a == area_b ? 0.97f : 0.85f;
+    if (cost_a < clear * cost_b || cost_b < clear * cost_a) {
         return cost_a < cost_b;
     }
-    int area_a = a->mr * a->nr, area_b = b->mr * b->nr;
     return area_a != area_b ? area_a < area_b : a->mask_span < b->mask_span;
 }
 

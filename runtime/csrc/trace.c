@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "internal.h"
+#include "blocked.h"
 #include "siblings.h"
 #include "tiling.h"
 
@@ -22,6 +22,9 @@ int tw_gemm_plan_isa(const tw_gemm_plan *plan)
 
 const char *tw_gemm_plan_path(const tw_gemm_plan *plan)
 {
+    if (plan != NULL && plan->blocked) {
+        return tw_blocked_of(plan)->path;
+    }
     return plan == NULL       ? "no plan"
            : plan->count < 0  ? "walk"
            : plan->count == 0 ? "nothing to do"
@@ -50,16 +53,14 @@ const char *tw_gemm_plan_many(const tw_gemm_plan *plan)
     return kernel ? kernel->name : NULL;
 }
 
-void tw_gemm_plan_seen(const tw_gemm_plan *plan, int64_t seen[8])
+void tw_gemm_plan_seen(const tw_gemm_plan *plan, int64_t seen[7])
 {
     const tw_form *form = &plan->form;
     int64_t element = tw_element_bytes(form->dtype);
-    bool as_it_is = plan->turn.operand == 0 && plan->strip.rows == 0 && plan->count >= 0 &&
-                    plan->exchanged == (plan->key.layout == TW_ROW_MAJOR);
-    const int64_t numbers[8] = {
-        form->m,       form->n, form->lda / element, form->ldb / element, form->ldc / element, form->trans_a,
-        form->trans_b, as_it_is};
-    memcpy(seen, numbers, sizeof numbers);
+    seen[0] = form->m, seen[1] = form->n;
+    seen[2] = form->lda / element, seen[3] = form->ldb / element, seen[4] = form->ldc / element;
+    seen[5] = form->trans_a + 2 * form->conj_a;
+    seen[6] = form->trans_b + 2 * form->conj_b;
 }
 
 static void fill(const tw_gemm_plan *plan, const tw_tile *tile, tw_gemm_tile *to)
@@ -90,6 +91,9 @@ int64_t tw_gemm_plan_tiles(const tw_gemm_plan *plan, int64_t most, tw_gemm_tile 
         return -tw_refuse_plan("tw_gemm_plan_tiles");
     }
     int64_t count = 0;
+    if (plan->blocked) {
+        return 0;
+    }
     if (plan->count < 0 || (plan->count > 0 && plan->walked)) {
         tw_walk walk = tw_walk_begin(plan->tiles, plan->main.m, plan->main.n);
         for (tw_tile tile; tw_walk_next(&walk, &tile); count++) {
@@ -111,12 +115,10 @@ int64_t tw_gemm_plan_tiles(const tw_gemm_plan *plan, int64_t most, tw_gemm_tile 
         if (list == NULL) {
             return -1;
         }
-        int tiler = key_of(plan).variant >> 16;
+        int tiler = key_of(plan).variant >> 16 & TW_STRATEGY;
         const tw_form *form = &plan->main;
         count = tw_tile_c(plan->tiles, tiler, form->m, form->n, form->k, list);
         for (int64_t i = 0; i < count && i < most; i++) {
-            const tw_kernel *special = tw_special_running(plan->commands[i].run);
-            list->tiles[i].kernel = special ? special : list->tiles[i].kernel;
             fill(plan, &list->tiles[i], &tiles[i]);
         }
         if (plan->strip.rows) {

@@ -216,7 +216,7 @@ BROKEN(ends_the_process)
     _exit(3);
 }
 
-#define ENTRY(name) {"broken_" #name, name, TW_ISA_SCALAR, TW_D, TW_NN, TW_SMALL, 0, 0, 0, MR, NR}
+#define ENTRY(name) {"broken_" #name, name, TW_ISA_SCALAR, TW_D, TW_NN, TW_SMALL, 0, 0, 0, 0, MR, NR}
 
 #pragma GCC visibility push(default)
 extern const tw_kernel tw_kernels[];

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from ..support import CI, Unavailable, miss
+from ..support import CI, ROOT, Unavailable, miss
 from .emulation import EmulatedPython, emulated_python, install_runtime, is_there
 from .machines import is_native
 
@@ -66,3 +67,60 @@ def test_runtime_multiplies_on_aarch64(python: EmulatedPython, isa: str, pure: s
 def test_selftest_passes_on_aarch64(python: EmulatedPython) -> None:
     """`selftest()` is what a user runs on their own CPU: it must run there and find nothing."""
     python.run("import tilewright.runtime as tw; print(tw.selftest())")
+
+
+TURNED = """
+import ctypes, mmap
+import numpy as np
+import tilewright.runtime as tw
+
+page = mmap.PAGESIZE
+libc = ctypes.CDLL(None)
+rng = np.random.default_rng(1)
+turned = 0
+for dtype in (np.float32, np.float64):
+    for m, n, k in [(4, 4, 4), (7, 9, 5), (16, 16, 16), (13, 21, 6), (33, 18, 19), (80, 80, 80), (90, 70, 40)]:
+        # op(B) = B^T: B's rows lie along k, and are what is turned; unreadable pages before and behind it.
+        size = n * k * np.dtype(dtype).itemsize
+        whole = -(-size // page) * page
+        area = np.frombuffer(mmap.mmap(-1, whole + 2 * page), np.uint8)
+        for edge in (area.ctypes.data, area.ctypes.data + page + whole):
+            assert libc.mprotect(ctypes.c_void_p(edge), page, 0) == 0
+        for start in (page, page + whole - size):
+            b = area[start : start + size].view(dtype).reshape(n, k)
+            b[:] = rng.integers(-9, 10, b.shape)
+            a, c = rng.integers(-9, 10, (m, k)).astype(dtype), rng.integers(-9, 10, (m, n)).astype(dtype)
+            for alpha, beta in ((1, 0), (1, 1), (2, -1)):
+                got = tw.gemm(a, b, c.copy(), alpha=alpha, beta=beta, trans_b="T")
+                assert np.array_equal(got, alpha * (a @ b.T) + beta * c), (dtype, m, n, k, alpha, beta)
+        turned += any("_nn_" in tile.kernel for tile in tw.explain(m, n, k, dtype, trans_b="T").tiles)
+assert turned >= 6, turned
+"""
+
+
+def test_a_turned_operand_is_read_to_its_ends_and_no_further(python: EmulatedPython) -> None:
+    """The last block of a line that reads past it; a panel that holds another product's columns."""
+    python.run(TURNED, TILEWRIGHT_ISA="neon", TILEWRIGHT_TUNING="off")
+
+
+TUNE = """
+import tilewright.runtime as tw
+result = tw.tune(4)
+assert 0 < result.timed <= result.runnable, result
+print(result.path)
+"""
+
+
+def test_tune_on_aarch64(python: EmulatedPython, tmp_path: Path) -> None:
+    """`build.py tune`'s way on an ARM machine: times taken, written, and read by the next process."""
+    said = python.run(TUNE, TILEWRIGHT_ISA="neon", TILEWRIGHT_TUNING=str(tmp_path))
+    assert said.strip().startswith(str(tmp_path))
+    status = "from tilewright.runtime.tuning import tuning_status; print(tuning_status())"
+    assert python.run(status, TILEWRIGHT_TUNING=str(tmp_path)).startswith("measured: ")
+
+
+def test_first_table_on_aarch64(python: EmulatedPython) -> None:
+    """What `build.py` ends with there, and `build.py bench quick`: every element within its bound, a row a shape."""
+    said = python.run((ROOT / "benchmarks" / "quick.py").read_text(), TILEWRIGHT_TUNING="off")
+    assert "GFLOP/s, neon on" in said
+    assert len([line for line in said.splitlines() if line.startswith(("float", "complex"))]) == 8

@@ -43,7 +43,7 @@ def some(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[Any])
 
 @given(
     dtype=st.sampled_from(DTYPES),
-    lead=st.sampled_from([(0,), (1,), (2,), (7,), (64,), (3, 5), (5, 1, 9)]),
+    lead=st.sampled_from([(0,), (1,), (2,), (7,), (64,), (300,), (3, 5), (5, 1, 9)]),
     sizes=st.tuples(*[st.integers(1, 20)] * 3),
     broadcast=st.booleans(),
     apart=st.booleans(),

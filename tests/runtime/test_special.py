@@ -60,7 +60,7 @@ def products(m: int, n: int, k: int, dtype: np.dtype[Any], trans: str, count: in
 
 
 SHAPES = [(6, 3, 9, 0, "NN"), (3, 6, 5, 1, "NT"), (5, 2, 4, 2, "CN"), (4, 5, 7, 3, "TC"), (2, 9, 3, 0, "TT"),
-          (1, 7, 6, 1, "NN"), (20, 20, 11, 0, "NN")]  # fmt: skip
+          (1, 7, 6, 1, "NN"), (12, 12, 11, 0, "NN")]  # fmt: skip
 
 
 def test_made_kernels_are_exact_and_used() -> None:
@@ -278,7 +278,7 @@ def test_what_gains_nothing_says_so() -> None:
     assert not any(made.products)
     assert made.path is None
     assert ["k is 65" in product.why for product in made.products] == [True, False, False, False]
-    assert "tiles" in made.products[3].why
+    assert "no one kernel" in made.products[3].why
 
 
 def library_of(folder: Path, body: str, abi: str) -> Path:

@@ -16,16 +16,22 @@ from ..support import BUILD, ROOT, Unavailable, miss, tool
 
 CHECKS = ("once", "together", "many", "forked", "refused", "idle", "settings")
 CSRC = ROOT / "runtime" / "csrc"
+POOL = Path(__file__).with_name("pool.c")
 
 
-def compiled(folder: Path, *flags: str) -> Path:
-    """Compile pool.c with what it drives, which needs no kernels."""
+def compiled(
+    folder: Path,
+    *flags: str,
+    source: Path = POOL,
+    needs: tuple[str, ...] = ("threads", "cores", "error"),
+) -> Path:
+    """Compile pool.c, or another program, with what it drives of the runtime, which needs no kernels."""
     try:
         compiler = tool("gcc", "clang", why="to compile the driver of the thread pool")
     except Unavailable as missing:
         miss(missing)
     generated = BUILD / os.uname().machine / "generated"
-    sources = [Path(__file__).with_name("pool.c"), *(CSRC / f"{name}.c" for name in ("threads", "cores", "error"))]
+    sources = [source, *(CSRC / f"{name}.c" for name in needs)]
     program = folder / "pool"
     command = [compiler, "-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", *flags, f"-I{CSRC}", f"-I{generated}"]
     ran = subprocess.run(
@@ -46,6 +52,38 @@ def test_the_pool(pool: Path, check: str) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "TILEWRIGHT_NUM_THREADS"}
     ran = subprocess.run([pool, check], capture_output=True, text=True, timeout=120, env=environment)
     assert ran.returncode == 0, ran.stderr
+
+
+GRANTED = """#include "cores.c"
+int main(int count, char **arguments)
+{
+    return count == 3 ? printf("%g", granted(arguments[1], arguments[2])) < 0 : 2;
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("files", "group", "cores"),
+    [
+        ({}, "/", "0"),
+        ({"cpu.max": "150000 100000\n"}, "/", "1.5"),
+        ({"cpu.max": "max 100000\n"}, "/", "0"),
+        ({"a/b/cpu.max": "max 100000\n", "a/cpu.max": "200000 100000\n", "cpu.max": "400000 100000\n"}, "/a/b", "2"),
+        ({"cpu.max": "300000 100000\n"}, "/elsewhere/not/mounted/here", "3"),
+        ({"cpu/cpu.cfs_quota_us": "250000\n", "cpu/cpu.cfs_period_us": "100000\n"}, None, "2.5"),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None, "0"),
+    ],
+)
+def test_what_control_groups_allow(tmp_path: Path, files: dict[str, str], group: str | None, cores: str) -> None:
+    """A container of two cores in which a thread is started for each of the host's hundred."""
+    for name, text in files.items():
+        (tmp_path / "groups" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "groups" / name).write_text(text)
+    (tmp_path / "own").write_text("3:cpuset:/x\n" + (f"0::{group}\n" if group else ""))
+    (tmp_path / "granted.c").write_text(GRANTED)
+    program = compiled(tmp_path, source=tmp_path / "granted.c", needs=())
+    ran = subprocess.run([program, tmp_path / "groups", tmp_path / "own"], capture_output=True, text=True)
+    assert ran.stdout == cores
 
 
 def in_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from hypothesis import strategies as st
 import tilewright.runtime as tw
 from tilewright.runtime._library import ffi, lib, text
 
-from ..support import BUILD, Unavailable, miss
+from .. import papers
 from .problems import DTYPES, RUNNABLE, forced
 from .test_plan import gemm
 
@@ -33,17 +32,6 @@ def cut(tiler: str, sizes: list[tuple[int, int]], m: int, n: int, k: int = 16) -
     if count < 0:
         return count
     return [(tiles[4 * i], tiles[4 * i + 1], tiles[4 * i + 2], tiles[4 * i + 3]) for i in range(count)]
-
-
-def neon(dtype: str, mode: str) -> list[tuple[int, int]]:
-    """Sizes of NEON's kernels, as the manifest of the other architecture lists them."""
-    path = BUILD / "aarch64" / "manifest.json"
-    if not path.exists():
-        miss(Unavailable("build/aarch64/manifest.json is missing: run python3 build.py"))
-    prefix = f"gemm_{dtype}_{mode}_"
-    names = [kernel["name"] for kernel in json.loads(path.read_text())["kernels"] if kernel["isa"] == "neon"]
-    tiles = [name.removeprefix(prefix).partition("_")[0].split("x") for name in names if name.startswith(prefix)]
-    return sorted({(int(m), int(n)) for m, n in tiles})
 
 
 def total(tiles: list[Tile] | int) -> int:
@@ -62,7 +50,7 @@ GOLDEN = {
 @pytest.mark.parametrize(("dtype", "mode"), GOLDEN)
 def test_golden_values_of_the_papers_algorithm(dtype: str, mode: str) -> None:
     """The misprint in line 19 of IrGEMM's Algorithm 2; an exact fit that does not end the search."""
-    sizes = neon(dtype, mode)
+    sizes = papers.tiles(dtype, mode)
     for size, least in GOLDEN[dtype, mode].items():
         assert total(cut("paper", sizes, size, size)) == least, size
 

@@ -30,7 +30,7 @@ def shapes(draw: st.DrawFn) -> tuple[int, int, int, str]:
     if kind == "last rows":
         return draw(st.integers(10, 40)), 8 * draw(st.integers(0, 4)) + draw(st.integers(1, 4)), long, "NN"
     trans = draw(st.sampled_from(["NN", "NT", "TN", "TC", "CN", "CC", "TT"]))
-    return draw(st.sampled_from([(1, long), (long, 1)])) + (draw(st.integers(1, 40)), trans)
+    return (*draw(st.sampled_from([(1, long), (long, 1)])), draw(st.integers(1, 40)), trans)
 
 
 @pytest.mark.parametrize("isa", X86)

@@ -1,0 +1,375 @@
+/* blocked.c - the loops around tiles where operands do not fit the caches.
+ *
+ *     for each chunk of the split operand's lines              a task takes one after the other
+ *       for each block of kc steps                             the chunk's block is packed, copied or left where it is
+ *         for each panel of the other operand                  stays in the first cache
+ *           for each panel of the chunk                        comes from the second
+ *             the tile's kernels
+ *
+ * The other operand is packed once, before, by all threads; or it comes packed. What the papers call nc, pc, mc, jr and ir
+ * are the same loops: AutoTSMM (arXiv 2208.08088), after Goto and van Zijl de Geijn. */
+#include "blocked.h"
+
+enum { MOST_TILES = 24, LINE = 64 };
+
+/* The kernels of one tile of panels, whole ones or those at the end. */
+typedef struct tile_calls {
+    int count;
+    int64_t ld[2];
+    tw_command calls[MOST_TILES];
+} tile_calls;
+
+typedef struct product {
+    const tw_blocked *plan;
+    const char *operand[2]; /* by side, as stored or given */
+    const char *panels;     /* of the other operand */
+    char *c;
+    const tw_scalar *beta;
+    tw_args args;           /* with alpha, without beta */
+    tile_calls tiles[2][2]; /* [split: last panel?][other: last panel?] */
+    char *buffers;          /* for each task: the chunk's block, then the chunk of C^T or the part of C */
+    int64_t block_bytes, buffer_bytes;
+    atomic_llong next; /* chunk to take */
+} product;
+
+static int64_t at_most(int64_t x, int64_t y)
+{
+    return x < y ? x : y;
+}
+
+static int64_t round_up(int64_t x, int64_t to)
+{
+    return (x + to - 1) / to * to;
+}
+
+static bool along_k(int format, const tw_stand *stand, int64_t element)
+{
+    return format == TW_COPIED || (format == TW_DIRECT && stand->step == element && stand->line != element);
+}
+
+/* Bytes from one line to the next of copied lines: not a power of two, or all would fall into one set of the cache. */
+static int64_t pitch_of(const tw_blocked *plan, int64_t steps)
+{
+    return round_up(steps * tw_element_bytes(plan->dtype), LINE) + LINE;
+}
+
+/* The leading dimension that kernels see of a panel of `width` lines. */
+static int64_t ld_of(const tw_blocked *plan, int side, int64_t width)
+{
+    const tw_stand *stand = &plan->stand[side];
+    int64_t element = tw_element_bytes(plan->dtype);
+    switch (stand->format) {
+    case TW_COPIED:
+        return pitch_of(plan, side == plan->split ? plan->kc : plan->k);
+    case TW_DIRECT:
+        return along_k(TW_DIRECT, stand, element) ? stand->line : stand->step;
+    default:
+        return width * element;
+    }
+}
+
+/* The calls for a tile of so many lines of each side. False: more than there is room for. */
+static bool cut(const tw_blocked *plan, int64_t m, int64_t n, int64_t ldc, tile_calls *tile)
+{
+    int64_t element = tw_element_bytes(plan->dtype);
+    tile->ld[0] = ld_of(plan, TW_VECTOR_SIDE, m);
+    tile->ld[1] = ld_of(plan, TW_SCALAR_SIDE, n);
+    tw_form form = {.dtype = plan->dtype,
+                    .mode = plan->mode,
+                    .trans_a = along_k(plan->stand[0].format, &plan->stand[0], element),
+                    .trans_b = !along_k(plan->stand[1].format, &plan->stand[1], element),
+                    .lda = tile->ld[0],
+                    .ldb = tile->ld[1],
+                    .ldc = ldc};
+    tile->count = 0;
+    tw_tile one = {plan->main, 0, 0, (int)m, (int)n};
+    if (plan->main != NULL && m == plan->main->mr && n == plan->main->nr) {
+        tile->calls[tile->count++] = tw_command_of(&form, &one);
+        return true;
+    }
+    tw_walk walk = tw_walk_begin(plan->tiles, m, n);
+    while (tw_walk_next(&walk, &one)) {
+        if (tile->count == MOST_TILES) {
+            return false;
+        }
+        tile->calls[tile->count++] = tw_command_of(&form, &one);
+    }
+    return true;
+}
+
+/* A part of one side, to be packed. */
+static tw_lines lines_of(const product *all, int side, int64_t first, int64_t lines, int64_t step, int64_t steps)
+{
+    const tw_stand *stand = &all->plan->stand[side];
+    return (tw_lines){.dtype = all->plan->dtype,
+                      .conj = stand->conj,
+                      .at = all->operand[side] + first * stand->line + step * stand->step,
+                      .line = stand->line,
+                      .step = stand->step,
+                      .lines = lines,
+                      .k = steps};
+}
+
+/* Make a block of the chunk ready. */
+static void prepare(const product *all, int64_t first, int64_t lines, int64_t step, int64_t steps, char *block)
+{
+    const tw_blocked *plan = all->plan;
+    const tw_stand *stand = &plan->stand[plan->split];
+    if (stand->format == TW_PANELS) {
+        tw_lines some = lines_of(all, plan->split, first, lines, step, steps);
+        tw_pack_panels(&some, stand->width, 1, block);
+    } else if (stand->format == TW_COPIED) {
+        tw_lines some = lines_of(all, plan->split, first, lines, step, steps);
+        tw_pack_lines(&some, block, pitch_of(plan, plan->kc));
+    }
+}
+
+/* Where a panel begins that starts with this line, at this k step of all. */
+static const char *panel_at(const product *all, int side, int64_t first, int64_t width, int64_t step)
+{
+    const tw_blocked *plan = all->plan;
+    const tw_stand *stand = &plan->stand[side];
+    int64_t element = tw_element_bytes(plan->dtype);
+    const char *base = side == plan->split ? all->operand[side] : all->panels;
+    switch (stand->format) {
+    case TW_DIRECT:
+        return all->operand[side] + first * stand->line + step * stand->step;
+    case TW_COPIED:
+        return base + first * pitch_of(plan, plan->k) + step * element;
+    default:
+        return base + (first * plan->k + step * width) * element;
+    }
+}
+
+/* All tiles of a chunk's block. `c` is the chunk's first element of C, at line 0 of the other side. */
+static void multiply(const product *all, int64_t first, int64_t lines, int64_t step, int64_t steps, const char *block,
+                     char *c, int64_t ldc, tw_args *args)
+{
+    const tw_blocked *plan = all->plan;
+    int split = plan->split, other = !split;
+    const tw_stand *mine = &plan->stand[split];
+    int64_t element = tw_element_bytes(plan->dtype), others = plan->size[other], width = mine->width;
+    int64_t c_split = split == TW_VECTOR_SIDE ? element : ldc, c_other = split == TW_VECTOR_SIDE ? ldc : element;
+    bool blocks = mine->format == TW_PANELS || mine->format == TW_COPIED;
+    args->k = steps;
+    args->ldc = ldc;
+    for (int64_t j = 0; j < others; j += plan->stand[other].width) {
+        int64_t across = at_most(plan->stand[other].width, others - j);
+        const char *y = panel_at(all, other, j, across, step);
+        bool last_other = across < plan->stand[other].width;
+        for (int64_t i = 0; i < lines; i += width) {
+            int64_t along = at_most(width, lines - i);
+            const char *x;
+            if (!blocks) {
+                x = panel_at(all, split, first + i, along, step);
+            } else if (mine->format == TW_PANELS) {
+                x = block + i * steps * element;
+            } else {
+                x = block + i * pitch_of(plan, plan->kc);
+            }
+            const tile_calls *tile = &all->tiles[along < width][last_other];
+            args->lda = tile->ld[0];
+            args->ldb = tile->ld[1];
+            for (int call = 0; call < tile->count; call++) {
+                tw_run_command(&tile->calls[call], split == TW_VECTOR_SIDE ? x : y, split == TW_VECTOR_SIDE ? y : x,
+                               c + i * c_split + j * c_other, args);
+            }
+        }
+    }
+}
+
+/* One chunk, steps from..to of k, into `c`. */
+static void run_chunk(const product *all, int64_t first, int64_t lines, int64_t from, int64_t to, char *block, char *c,
+                      int64_t ldc, const tw_scalar *beta)
+{
+    const tw_blocked *plan = all->plan;
+    tw_args args = all->args;
+    uint64_t flags = args.flags;
+    for (int64_t step = from; step < to; step += plan->kc) {
+        int64_t steps = at_most(plan->kc, to - step);
+        if (step > from) {
+            args.beta = tw_alpha_at(plan->dtype, NULL);
+            args.flags = flags | TW_FLAG_BETA;
+        } else if (!tw_scalar_is(plan->dtype, beta, 0)) {
+            args.beta = *beta;
+            args.flags = flags | TW_FLAG_BETA;
+        }
+        prepare(all, first, lines, step, steps, block);
+        multiply(all, first, lines, step, steps, block, c, ldc, &args);
+    }
+}
+
+/* Chunks until there are none. */
+static void take_chunks(void *context, int64_t task)
+{
+    product *all = context;
+    const tw_blocked *plan = all->plan;
+    char *block = all->buffers + task * all->buffer_bytes, *turned = block + all->block_bytes;
+    int64_t element = tw_element_bytes(plan->dtype), size = plan->size[plan->split];
+    for (;;) {
+        int64_t first = atomic_fetch_add_explicit(&all->next, 1, memory_order_relaxed) * plan->chunk;
+        if (first >= size) {
+            return;
+        }
+        int64_t lines = at_most(plan->chunk, size - first);
+        if (!plan->turned) {
+            char *c = all->c + first * (plan->split == TW_VECTOR_SIDE ? element : plan->ldc);
+            run_chunk(all, first, lines, 0, plan->k, block, c, plan->ldc, all->beta);
+        } else {
+            /* The product that is computed is C^T[size0 x size1]; of it a chunk of rows, or of columns. */
+            bool rows = plan->split == TW_VECTOR_SIDE;
+            int64_t ld = (rows ? plan->chunk : plan->size[0]) * element;
+            tw_scalar none = tw_beta_at(plan->dtype, NULL);
+            run_chunk(all, first, lines, 0, plan->k, block, turned, ld, &none);
+            tw_add_up(plan->dtype, rows ? plan->size[1] : lines, rows ? lines : plan->size[0], turned, ld, 1, 0, true,
+                      all->beta, all->c + first * (rows ? plan->ldc : element), plan->ldc);
+        }
+    }
+}
+
+/* A part of k: the whole of C, into memory of its own. */
+static void take_part(void *context, int64_t part)
+{
+    product *all = context;
+    const tw_blocked *plan = all->plan;
+    int64_t each = round_up((plan->k + plan->parts - 1) / plan->parts, plan->kc), from = part * each;
+    char *block = all->buffers + part * all->buffer_bytes, *c = block + all->block_bytes;
+    tw_scalar none = tw_beta_at(plan->dtype, NULL);
+    int64_t element = tw_element_bytes(plan->dtype), ldc = plan->size[0] * element;
+    if (from >= plan->k) {
+        memset(c, 0, (size_t)(ldc * plan->size[1]));
+        return;
+    }
+    run_chunk(all, 0, plan->size[plan->split], from, at_most(from + each, plan->k), block, c, ldc, &none);
+}
+
+/* ---- Memory: all of it is had before anything is written ---- */
+
+static int64_t other_bytes(const tw_blocked *plan)
+{
+    int other = !plan->split;
+    switch (plan->stand[other].format) {
+    case TW_PANELS:
+        return round_up(plan->size[other] * plan->k * tw_element_bytes(plan->dtype), LINE);
+    case TW_COPIED:
+        return plan->size[other] * pitch_of(plan, plan->k);
+    default:
+        return 0;
+    }
+}
+
+static int64_t block_bytes(const tw_blocked *plan)
+{
+    int64_t lines = at_most(plan->chunk, plan->size[plan->split]);
+    switch (plan->stand[plan->split].format) {
+    case TW_PANELS:
+        return round_up(lines * plan->kc * tw_element_bytes(plan->dtype), LINE);
+    case TW_COPIED:
+        return lines * pitch_of(plan, plan->kc);
+    default:
+        return 0;
+    }
+}
+
+static int64_t own_c_bytes(const tw_blocked *plan)
+{
+    int64_t element = tw_element_bytes(plan->dtype);
+    if (plan->parts > 1) {
+        return round_up(plan->size[0] * plan->size[1] * element, LINE);
+    }
+    return plan->turned ? round_up(plan->chunk * plan->size[!plan->split] * element, LINE) : 0;
+}
+
+static int tasks_of(const tw_blocked *plan)
+{
+    if (plan->parts > 1) {
+        return plan->parts;
+    }
+    int64_t chunks = (plan->size[plan->split] + plan->chunk - 1) / plan->chunk;
+    return (int)at_most(plan->threads, chunks > 0 ? chunks : 1);
+}
+
+int64_t tw_blocked_memory(const tw_blocked *plan)
+{
+    return other_bytes(plan) + tasks_of(plan) * (block_bytes(plan) + own_c_bytes(plan));
+}
+
+static void prepare_other(const product *all, char *panels)
+{
+    const tw_blocked *plan = all->plan;
+    int other = !plan->split;
+    tw_lines whole = lines_of(all, other, 0, plan->size[other], 0, plan->k);
+    if (plan->stand[other].format == TW_PANELS) {
+        tw_pack_panels(&whole, plan->stand[other].width, plan->threads, panels);
+    } else {
+        tw_pack_lines(&whole, panels, pitch_of(plan, plan->k));
+    }
+}
+
+int tw_blocked_run(const tw_blocked *made, const tw_scalar *alpha, const void *x, const void *y, const tw_scalar *beta,
+                   void *c)
+{
+    tw_blocked shared_out = *made;
+    const tw_blocked *plan = &shared_out;
+    tw_blocked_share(&shared_out, tw_threads_allowed());
+    if (plan->k == 0 || tw_scalar_is(plan->dtype, alpha, 0)) {
+        tw_scale_c(plan->dtype, plan->size[plan->turned], plan->size[!plan->turned], beta, c, plan->ldc);
+        return TW_OK;
+    }
+    int split = plan->split, other = !split, tasks = tasks_of(plan);
+    product all = {.plan = plan, .operand = {plan->turned ? y : x, plan->turned ? x : y}, .c = c, .beta = beta};
+    tw_form form = {.dtype = plan->dtype, .mode = plan->mode, .k = plan->k};
+    all.args = tw_args_of(&form);
+    tw_scalar none = tw_beta_at(plan->dtype, NULL);
+    tw_args_scale(&all.args, plan->dtype, alpha, &none);
+    int64_t ldc = plan->ldc, element = tw_element_bytes(plan->dtype);
+    if (plan->parts > 1) {
+        ldc = plan->size[0] * element;
+    } else if (plan->turned) {
+        ldc = (split == TW_VECTOR_SIDE ? plan->chunk : plan->size[0]) * element;
+    }
+    for (int last = 0; last < 4; last++) {
+        int64_t lines[2];
+        lines[split] = last & 1 ? plan->size[split] % plan->stand[split].width : plan->stand[split].width;
+        lines[other] = last & 2 ? plan->size[other] % plan->stand[other].width : plan->stand[other].width;
+        if (!cut(plan, lines[0], lines[1], ldc, &all.tiles[last & 1][last >> 1])) {
+            return tw_fail(TW_ERROR_KERNEL, "no kernels for panels of %lld x %lld.", (long long)lines[0],
+                           (long long)lines[1]);
+        }
+        if (plan->flip) {
+            tile_calls *tile = &all.tiles[last & 1][last >> 1];
+            for (int i = 0; i < tile->count; i++) {
+                tile->calls[i].conj ^= TW_FLAG_CONJ;
+            }
+        }
+    }
+    int64_t shared = other_bytes(plan), bytes = tw_blocked_memory(plan);
+    char *memory = NULL;
+    if (bytes > 0) {
+        memory = tw_workspace_take(bytes);
+        if (memory == NULL) {
+            return tw_fail(TW_ERROR_MEMORY,
+                           "out of memory: %lld bytes to pack operands of a product %lld x %lld x %lld.",
+                           (long long)bytes, (long long)plan->size[plan->turned], (long long)plan->size[!plan->turned],
+                           (long long)plan->k);
+        }
+    }
+    all.block_bytes = block_bytes(plan);
+    all.buffer_bytes = all.block_bytes + own_c_bytes(plan);
+    all.buffers = memory + shared;
+    all.panels = plan->stand[other].format == TW_GIVEN ? all.operand[other] : memory;
+    if (shared > 0) {
+        prepare_other(&all, memory);
+    }
+    if (plan->parts > 1) {
+        tw_parallel(tasks, tasks, take_part, &all);
+        tw_add_up(plan->dtype, plan->size[plan->turned], plan->size[!plan->turned], all.buffers + all.block_bytes, ldc,
+                  plan->parts, all.buffer_bytes, plan->turned, beta, c, plan->ldc);
+    } else {
+        tw_parallel(tasks, tasks, take_chunks, &all);
+    }
+    if (memory != NULL) {
+        tw_workspace_give(memory);
+    }
+    return TW_OK;
+}

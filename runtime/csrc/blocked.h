@@ -1,0 +1,92 @@
+/* blocked.h - products too large for tiles alone: one operand cut into chunks, the other held in panels. */
+#ifndef TW_BLOCKED_H
+#define TW_BLOCKED_H
+
+#include "panels.h"
+
+/* How an operand lies while it is multiplied. */
+enum {
+    TW_GIVEN,  /* panels of all k steps that the caller keeps */
+    TW_PANELS, /* panels made for this product */
+    TW_COPIED, /* its lines, copied so that a block of them lies together */
+    TW_DIRECT  /* where it is */
+};
+
+typedef struct tw_stand {
+    int format;
+    int width;          /* lines of a panel, or of what stands in for one */
+    int64_t line, step; /* bytes to the next line and k step, as the caller stores it */
+    bool conj;
+} tw_stand;
+
+/* How a product is blocked; of its form, never of pointers. The product may be `turned`: what is computed is C^T, a
+ * chunk at a time in memory of its own, so that the long operand is the one that fills vectors. */
+typedef struct tw_blocked {
+    const char *path;
+    int dtype, isa, mode;     /* of the tiles: as formats make it, not the caller's */
+    bool turned, flip, inner; /* flip: the kernels' product is conjugated at the end */
+    int split;                /* the side that is cut: TW_VECTOR_SIDE or TW_SCALAR_SIDE */
+    int threads, parts;       /* parts of k, each summed by itself and added up: 1 unless C is small and k huge */
+    int64_t size[2], k;       /* lines of both sides */
+    int64_t kc, chunk;        /* k steps of a block, lines of a chunk */
+    int64_t lines;            /* of a chunk, near to which it is chosen */
+    int64_t ldc;
+    tw_stand stand[2];
+    const tw_tiles *tiles;
+    const tw_kernel *main; /* for a tile of whole panels; NULL: as `tiles` has it */
+} tw_blocked;
+
+/* C = alpha op(A) op(B) + beta C; x and y are what stands on the vector and on the scalar side before turning: elements, or
+ * TW_GIVEN's panels. A status; TW_ERROR_MEMORY before anything is written. */
+int tw_blocked_run(const tw_blocked *plan, const tw_scalar *alpha, const void *x, const void *y, const tw_scalar *beta,
+                   void *c);
+
+/* The same blocks, read by those who report them. */
+int64_t tw_blocked_memory(const tw_blocked *plan);
+
+/* ---- route.c ---- */
+
+enum {
+    TW_PATH_AUTO,
+    TW_PATH_TILES,
+    TW_PATH_BLOCKED,
+    TW_PATH_STREAM,
+    TW_PATH_DOT,
+    TW_PATH_COPIED,
+    TW_PATH_INNER,
+    TW_PATHS
+};
+
+/* Does this product go through blocks, and how? A status; *blocked says whether. */
+int tw_route(const tw_form *form, int isa, int path, const tw_wish *wish, tw_blocked *plan, bool *blocked);
+/* Chunks and parts for so many threads. */
+void tw_blocked_share(tw_blocked *plan, int threads);
+
+static inline const tw_blocked *tw_blocked_of(const tw_gemm_plan *plan)
+{
+    return (const tw_blocked *)(const void *)plan->commands;
+}
+
+/* ---- cpu caches ---- */
+
+typedef struct tw_caches {
+    int64_t first, second, last; /* bytes */
+} tw_caches;
+
+tw_caches tw_caches_here(void);
+
+/* ---- memory.c: workspaces, kept between calls up to a bound ---- */
+
+void *tw_workspace_take(int64_t bytes);
+void tw_workspace_give(void *workspace);
+
+/* ---- finish.c: C put right where kernels do not write it ---- */
+
+/* C = beta C. */
+void tw_scale_c(int dtype, int64_t m, int64_t n, const tw_scalar *beta, void *c, int64_t ldc);
+/* C[m x n] = beta C + the sum of `count` matrices, each `apart` bytes behind the one before; `turned`: they are n x m.
+ * ld and ldc in bytes. */
+void tw_add_up(int dtype, int64_t m, int64_t n, const void *parts, int64_t ld, int count, int64_t apart, bool turned,
+               const tw_scalar *beta, void *c, int64_t ldc);
+
+#endif

@@ -1,0 +1,104 @@
+/* finish.c - C put right where no kernel writes it: scaled, or added up from parts. */
+#include "blocked.h"
+
+/* old * beta + value, by the plain formula; old is not read without beta. */
+static inline void put(int dtype, char *to, const tw_scalar *value, const tw_scalar *beta, bool zero)
+{
+    switch (dtype) {
+    case TW_S: {
+        float *c = (float *)(void *)to;
+        *c = zero ? value->s : value->s + beta->s * *c;
+        break;
+    }
+    case TW_D: {
+        double *c = (double *)(void *)to;
+        *c = zero ? value->d : value->d + beta->d * *c;
+        break;
+    }
+    case TW_C: {
+        float *c = (float *)(void *)to, re = zero ? 0 : c[0] * beta->c[0] - c[1] * beta->c[1];
+        float im = zero ? 0 : c[0] * beta->c[1] + c[1] * beta->c[0];
+        c[0] = zero ? value->c[0] : value->c[0] + re;
+        c[1] = zero ? value->c[1] : value->c[1] + im;
+        break;
+    }
+    default: {
+        double *c = (double *)(void *)to, re = zero ? 0 : c[0] * beta->z[0] - c[1] * beta->z[1];
+        double im = zero ? 0 : c[0] * beta->z[1] + c[1] * beta->z[0];
+        c[0] = zero ? value->z[0] : value->z[0] + re;
+        c[1] = zero ? value->z[1] : value->z[1] + im;
+    }
+    }
+}
+
+static inline void accumulate(int dtype, tw_scalar *sum, const char *from)
+{
+    if (dtype == TW_S || dtype == TW_C) {
+        const float *x = (const float *)(const void *)from;
+        sum->c[0] += x[0];
+        if (dtype == TW_C) {
+            sum->c[1] += x[1];
+        }
+    } else {
+        const double *x = (const double *)(const void *)from;
+        sum->z[0] += x[0];
+        if (dtype == TW_Z) {
+            sum->z[1] += x[1];
+        }
+    }
+}
+
+void tw_scale_c(int dtype, int64_t m, int64_t n, const tw_scalar *beta, void *c, int64_t ldc)
+{
+    if (tw_scalar_is(dtype, beta, 1)) {
+        return;
+    }
+    bool zero = tw_scalar_is(dtype, beta, 0);
+    int64_t element = tw_element_bytes(dtype);
+    /* No product is added, not even a zero: -0 stays what it is. */
+    for (int64_t j = 0; j < n; j++) {
+        char *column = (char *)c + j * ldc;
+        for (int64_t i = 0; i < m; i++) {
+            tw_scalar nothing = {.z = {0, 0}};
+            put(dtype, column + i * element, &nothing, beta, zero);
+        }
+    }
+}
+
+static inline __attribute__((always_inline)) void add_up(int dtype, int64_t m, int64_t n, const char *parts, int64_t ld,
+                                                         int count, int64_t apart, bool turned, const tw_scalar *beta,
+                                                         char *c, int64_t ldc)
+{
+    int64_t element = tw_element_bytes(dtype);
+    bool zero = tw_scalar_is(dtype, beta, 0);
+    int64_t along = turned ? ld : element, across = turned ? element : ld;
+    for (int64_t j = 0; j < n; j++) {
+        for (int64_t i = 0; i < m; i++) {
+            const char *from = parts + i * along + j * across;
+            tw_scalar sum = {.z = {0, 0}};
+            memcpy(&sum, from, (size_t)element);
+            for (int part = 1; part < count; part++) {
+                accumulate(dtype, &sum, from + part * apart);
+            }
+            put(dtype, c + j * ldc + i * element, &sum, beta, zero);
+        }
+    }
+}
+
+void tw_add_up(int dtype, int64_t m, int64_t n, const void *parts, int64_t ld, int count, int64_t apart, bool turned,
+               const tw_scalar *beta, void *c, int64_t ldc)
+{
+    switch (dtype) { /* a loop for each type: this one is read as often as C */
+    case TW_S:
+        add_up(TW_S, m, n, parts, ld, count, apart, turned, beta, c, ldc);
+        break;
+    case TW_D:
+        add_up(TW_D, m, n, parts, ld, count, apart, turned, beta, c, ldc);
+        break;
+    case TW_C:
+        add_up(TW_C, m, n, parts, ld, count, apart, turned, beta, c, ldc);
+        break;
+    default:
+        add_up(TW_Z, m, n, parts, ld, count, apart, turned, beta, c, ldc);
+    }
+}

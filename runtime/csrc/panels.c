@@ -1,0 +1,227 @@
+/* panels.c - elements into panels: copied where a panel's lines are neighbours, turned round where k steps are.
+ *
+ * Conjugation and alpha are a second pass over what was just written, which still lies in the first cache; the usual
+ * operand has neither. */
+#include "panels.h"
+
+#define INLINE static inline __attribute__((always_inline))
+
+int tw_panel_width(int isa, int dtype, int side)
+{
+    static const uint8_t widths[TW_ISAS][TW_DTYPES][2] = {
+        [TW_ISA_SCALAR] = {{4, 4}, {4, 4}, {2, 2}, {2, 2}},
+        [TW_ISA_NEON] = {{8, 8}, {8, 4}, {8, 4}, {4, 4}},
+        [TW_ISA_AVX2] = {{16, 6}, {8, 6}, {8, 3}, {4, 3}},
+        [TW_ISA_AVX512] = {{48, 8}, {24, 8}, {16, 6}, {8, 6}},
+    };
+    return widths[isa][dtype][side];
+}
+
+/* ---- Units of 4, 8 and 16 bytes, 32 bytes at a time ---- */
+
+typedef uint32_t v8 __attribute__((vector_size(32), aligned(4), may_alias));
+typedef uint64_t v4 __attribute__((vector_size(32), aligned(4), may_alias));
+typedef uint64_t v2 __attribute__((vector_size(16), aligned(4), may_alias));
+
+#ifdef __clang__
+#define SHUFFLE8(x, y, ...) __builtin_shufflevector(x, y, __VA_ARGS__)
+#define SHUFFLE4(x, y, ...) __builtin_shufflevector(x, y, __VA_ARGS__)
+#else
+#define SHUFFLE8(x, y, ...) __builtin_shuffle(x, y, (v8){__VA_ARGS__})
+#define SHUFFLE4(x, y, ...) __builtin_shuffle(x, y, (v4){__VA_ARGS__})
+#endif
+
+/* `bytes` is a multiple of 4. */
+INLINE void copy(char *to, const char *from, int64_t bytes)
+{
+    int64_t done = 0;
+    for (; done + 32 <= bytes; done += 32) {
+        *(v8 *)(to + done) = *(const v8 *)(from + done);
+    }
+    if (done + 16 <= bytes) {
+        *(v2 *)(to + done) = *(const v2 *)(from + done);
+        done += 16;
+    }
+    for (; done < bytes; done += 4) {
+        memcpy(to + done, from + done, 4);
+    }
+}
+
+/* Eight lines of eight steps of 4 bytes become eight steps of eight lines. */
+INLINE void turn8(char *to, int64_t pitch, const char *from, int64_t line)
+{
+    v8 r[8], s[8];
+    for (int i = 0; i < 8; i++) {
+        r[i] = *(const v8 *)(from + i * line);
+    }
+    for (int i = 0; i < 8; i += 2) {
+        s[i] = SHUFFLE8(r[i], r[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
+        s[i + 1] = SHUFFLE8(r[i], r[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
+    }
+    for (int i = 0; i < 8; i += 4) {
+        for (int j = 0; j < 2; j++) {
+            r[i + 2 * j] = (v8)SHUFFLE4((v4)s[i + j], (v4)s[i + j + 2], 0, 4, 2, 6);
+            r[i + 2 * j + 1] = (v8)SHUFFLE4((v4)s[i + j], (v4)s[i + j + 2], 1, 5, 3, 7);
+        }
+    }
+    for (int i = 0; i < 4; i++) {
+        *(v8 *)(to + i * pitch) = (v8)SHUFFLE4((v4)r[i], (v4)r[i + 4], 0, 1, 4, 5);
+        *(v8 *)(to + (i + 4) * pitch) = (v8)SHUFFLE4((v4)r[i], (v4)r[i + 4], 2, 3, 6, 7);
+    }
+}
+
+/* Four lines of four steps of 8 bytes. */
+INLINE void turn4(char *to, int64_t pitch, const char *from, int64_t line)
+{
+    v4 r[4], s[4];
+    for (int i = 0; i < 4; i++) {
+        r[i] = *(const v4 *)(from + i * line);
+    }
+    for (int i = 0; i < 4; i += 2) {
+        s[i] = SHUFFLE4(r[i], r[i + 1], 0, 4, 2, 6);
+        s[i + 1] = SHUFFLE4(r[i], r[i + 1], 1, 5, 3, 7);
+    }
+    for (int i = 0; i < 2; i++) {
+        *(v4 *)(to + i * pitch) = SHUFFLE4(s[i], s[i + 2], 0, 1, 4, 5);
+        *(v4 *)(to + (i + 2) * pitch) = SHUFFLE4(s[i], s[i + 2], 2, 3, 6, 7);
+    }
+}
+
+/* One element at a time: what is left at the edges, and any strides. */
+INLINE void scatter(const tw_lines *source, char *to, int64_t unit, int64_t first_line, int64_t lines,
+                    int64_t first_step, int64_t steps)
+{
+    int64_t pitch = source->lines * unit;
+    for (int64_t p = first_step; p < first_step + steps; p++) {
+        for (int64_t i = first_line; i < first_line + lines; i++) {
+            memcpy(to + p * pitch + i * unit, source->at + i * source->line + p * source->step, (size_t)unit);
+        }
+    }
+}
+
+INLINE void turn(const tw_lines *source, char *to, int64_t unit)
+{
+    int64_t block = 32 / unit, pitch = source->lines * unit;
+    int64_t lines = source->lines / block * block, steps = source->k / block * block;
+    for (int64_t p = 0; p < steps; p += block) {
+        for (int64_t i = 0; i < lines; i += block) {
+            const char *from = source->at + i * source->line + p * unit;
+            if (unit == 4) {
+                turn8(to + p * pitch + i * unit, pitch, from, source->line);
+            } else {
+                turn4(to + p * pitch + i * unit, pitch, from, source->line);
+            }
+        }
+        scatter(source, to, unit, lines, source->lines - lines, p, block);
+    }
+    scatter(source, to, unit, 0, source->lines, steps, source->k - steps);
+}
+
+INLINE void gather(const tw_lines *source, char *to)
+{
+    int64_t unit = tw_element_bytes(source->dtype);
+    if (source->line == unit) {
+        int64_t bytes = source->lines * unit;
+        for (int64_t p = 0; p < source->k; p++) {
+            copy(to + p * bytes, source->at + p * source->step, bytes);
+        }
+    } else if (source->step == unit && unit == 4) {
+        turn(source, to, 4);
+    } else if (source->step == unit && unit == 8) {
+        turn(source, to, 8);
+    } else if (unit == 16) {
+        scatter(source, to, 16, 0, source->lines, 0, source->k);
+    } else {
+        scatter(source, to, unit, 0, source->lines, 0, source->k);
+    }
+}
+
+static void gather_anywhere(const tw_lines *source, char *to)
+{
+    gather(source, to);
+}
+
+#if defined(__x86_64__)
+__attribute__((target("avx2"))) static void gather_avx2(const tw_lines *source, char *to)
+{
+    gather(source, to);
+}
+#endif
+
+typedef void (*gather_fn)(const tw_lines *source, char *to);
+
+/* CPUID is slow, so it is asked once. */
+static gather_fn chosen(void)
+{
+    static _Atomic(gather_fn) found;
+    gather_fn gather_here = atomic_load_explicit(&found, memory_order_relaxed);
+    if (gather_here == NULL) {
+        gather_here = gather_anywhere;
+#if defined(__x86_64__)
+        if (tw_cpu_isas() >> TW_ISA_AVX2 & 1) {
+            gather_here = gather_avx2;
+        }
+#endif
+        atomic_store_explicit(&found, gather_here, memory_order_relaxed);
+    }
+    return gather_here;
+}
+
+/* Conjugate `count` numbers in place and multiply them by alpha, by the plain formula. */
+static void amend(int dtype, bool conj, const tw_scalar *alpha, void *numbers, int64_t count)
+{
+    if (conj && tw_is_complex(dtype)) {
+        for (int64_t i = 0; i < count; i++) {
+            if (dtype == TW_C) {
+                ((float *)numbers)[2 * i + 1] = -((float *)numbers)[2 * i + 1];
+            } else {
+                ((double *)numbers)[2 * i + 1] = -((double *)numbers)[2 * i + 1];
+            }
+        }
+    }
+    if (alpha == NULL || tw_scalar_is(dtype, alpha, 1)) {
+        return;
+    }
+    for (int64_t i = 0; i < count; i++) {
+        if (dtype == TW_S) {
+            ((float *)numbers)[i] *= alpha->s;
+        } else if (dtype == TW_D) {
+            ((double *)numbers)[i] *= alpha->d;
+        } else if (dtype == TW_C) {
+            float *x = (float *)numbers + 2 * i, re = x[0], im = x[1];
+            x[0] = re * alpha->c[0] - im * alpha->c[1];
+            x[1] = re * alpha->c[1] + im * alpha->c[0];
+        } else {
+            double *x = (double *)numbers + 2 * i, re = x[0], im = x[1];
+            x[0] = re * alpha->z[0] - im * alpha->z[1];
+            x[1] = re * alpha->z[1] + im * alpha->z[0];
+        }
+    }
+}
+
+void tw_pack_panel(const tw_lines *source, void *panel)
+{
+    chosen()(source, panel);
+    if (source->conj || source->alpha != NULL) {
+        amend(source->dtype, source->conj, source->alpha, panel, source->lines * source->k);
+    }
+}
+
+void tw_pack_lines(const tw_lines *source, void *lines, int64_t pitch)
+{
+    int64_t bytes = source->k * tw_element_bytes(source->dtype);
+    for (int64_t i = 0; i < source->lines; i++) {
+        char *to = (char *)lines + i * pitch;
+        if (source->step == tw_element_bytes(source->dtype)) {
+            memcpy(to, source->at + i * source->line, (size_t)bytes);
+        } else {
+            tw_lines one = *source;
+            one.at += i * source->line;
+            one.lines = 1;
+            scatter(&one, to, tw_element_bytes(source->dtype), 0, 1, 0, source->k);
+        }
+        if (source->conj || source->alpha != NULL) {
+            amend(source->dtype, source->conj, source->alpha, to, source->k);
+        }
+    }
+}

@@ -1,0 +1,55 @@
+/* panels.h - operands in panels: how they lie, how they are made, and the header of one that a caller keeps. */
+#ifndef TW_PANELS_H
+#define TW_PANELS_H
+
+#include "internal.h"
+
+/* The two sides of a kernel: columns of A fill vectors, elements of B are taken one at a time. */
+enum { TW_VECTOR_SIDE, TW_SCALAR_SIDE };
+
+/* Rows (vector side) or columns (scalar side) of a panel. Of ISA and type alone, so that an operand packed once serves
+ * every product. */
+int tw_panel_width(int isa, int dtype, int side);
+
+/* A part of an operand, seen as `lines` lines (its dimension in C) of k steps. */
+typedef struct tw_lines {
+    int dtype;
+    bool conj;
+    const char *at;     /* the first element */
+    int64_t line, step; /* bytes to the next line, to the next k step */
+    int64_t lines, k;
+    const tw_scalar *alpha; /* what it is multiplied by; NULL: 1 */
+} tw_lines;
+
+/* One panel: the elements of all lines at one k step beside each other, then those of the next. */
+void tw_pack_panel(const tw_lines *source, void *panel);
+/* All panels of an operand, on so many threads. */
+void tw_pack_panels(const tw_lines *source, int64_t width, int threads, void *panels);
+/* The lines as they are, `pitch` bytes from one to the next; source->step is one element. */
+void tw_pack_lines(const tw_lines *source, void *lines, int64_t pitch);
+
+/* What stands before the panels of a packed operand that a caller keeps. Panel p begins p * width * k elements behind it;
+ * the last panel is as narrow as what is left. */
+typedef struct tw_packed_header {
+    char magic[8];
+    uint32_t version;
+    uint8_t dtype, side; /* letter; TW_VECTOR_SIDE or TW_SCALAR_SIDE */
+    uint16_t width;
+    char isa[8];
+    int64_t lines, k, bytes; /* bytes: of all, with this header */
+    uint64_t reserved[9];
+    uint64_t sum; /* of the words before it */
+} tw_packed_header;
+
+_Static_assert(sizeof(tw_packed_header) == 128, "panels begin at a multiple of the cache line");
+
+/* The panels of an operand that tw_pack made. */
+static inline const char *tw_panels_of(const void *packed)
+{
+    return (const char *)packed + sizeof(tw_packed_header);
+}
+
+/* Is it what this product takes there? `name` is the argument's. A status. */
+int tw_packed_fits(const void *packed, const char *name, int isa, int dtype, int side, int64_t lines, int64_t k);
+
+#endif

@@ -1,0 +1,360 @@
+/* route.c - which way a product goes: tiles alone, or blocks, and which.
+ *
+ * What decides is how often an element of an operand is used and how it lies. Of a product with a short dimension s the
+ * long operand is read from memory once, at s multiply-adds an element:
+ *
+ *     path      long operand        lies            the short one
+ *     stream    where it is         along its lines panels           few k steps at a time, so that C stays near
+ *     dot       where it is         along k         lines            vectors along k; s up to 8, real types
+ *     copied    a few lines copied  along k         panels           from s = 9 on: elements are taken one at a time
+ *     blocked   panels              either          panels           everything else
+ *     inner     where it is         either          where it is      m and n small, k huge; k is split among threads
+ *
+ * The tables of panels, C's chunk and kc follow from the caches and the shape. */
+#include <unistd.h>
+
+#include "blocked.h"
+#include "tiling.h"
+
+static int64_t at_most(int64_t x, int64_t y)
+{
+    return x < y ? x : y;
+}
+
+static int64_t at_least(int64_t x, int64_t y)
+{
+    return x > y ? x : y;
+}
+
+static int64_t round_up(int64_t x, int64_t to)
+{
+    return (x + to - 1) / to * to;
+}
+
+tw_caches tw_caches_here(void)
+{
+    static atomic_llong sizes[3];
+    static const int names[3] = {_SC_LEVEL1_DCACHE_SIZE, _SC_LEVEL2_CACHE_SIZE, _SC_LEVEL3_CACHE_SIZE};
+    static const int64_t usual[3] = {32 << 10, 512 << 10, 8 << 20};
+    tw_caches caches;
+    int64_t *all[3] = {&caches.first, &caches.second, &caches.last};
+    for (int i = 0; i < 3; i++) {
+        int64_t size = atomic_load_explicit(&sizes[i], memory_order_relaxed);
+        if (size == 0) {
+            long told = sysconf(names[i]);
+            size = told > 0 ? told : usual[i];
+            atomic_store_explicit(&sizes[i], size, memory_order_relaxed);
+        }
+        *all[i] = size;
+    }
+    return caches;
+}
+
+/* The plan but for formats and blocks. */
+static tw_blocked begin(const tw_form *form, int isa)
+{
+    int64_t element = tw_element_bytes(form->dtype);
+    return (tw_blocked){
+        .dtype = form->dtype,
+        .isa = isa,
+        .threads = 1,
+        .parts = 1,
+        .size = {form->m, form->n},
+        .k = form->k,
+        .ldc = form->ldc,
+        .stand = {{.line = form->trans_a ? form->lda : element,
+                   .step = form->trans_a ? element : form->lda,
+                   .conj = form->conj_a},
+                  {.line = form->trans_b ? element : form->ldb,
+                   .step = form->trans_b ? form->ldb : element,
+                   .conj = form->conj_b}},
+    };
+}
+
+/* Compute C^T: the operands change sides. */
+static void turn(tw_blocked *plan)
+{
+    tw_stand stand = plan->stand[0];
+    plan->stand[0] = plan->stand[1];
+    plan->stand[1] = stand;
+    int64_t size = plan->size[0];
+    plan->size[0] = plan->size[1];
+    plan->size[1] = size;
+    plan->turned = !plan->turned;
+}
+
+/* Does it lie along k? One line, or one step, lies as one pleases. */
+static bool along_k(const tw_blocked *plan, int side)
+{
+    return plan->stand[side].step == tw_element_bytes(plan->dtype) && plan->stand[side].line != plan->stand[side].step;
+}
+
+/* Choose mode and kernels by the formats. False: there are none. A status in *status. */
+static bool settle(tw_blocked *plan, const tw_wish *wish, int *status)
+{
+    bool a_along = plan->stand[0].format == TW_COPIED || (plan->stand[0].format == TW_DIRECT && along_k(plan, 0));
+    bool b_along = plan->stand[1].format == TW_COPIED || (plan->stand[1].format == TW_DIRECT && along_k(plan, 1));
+    plan->mode = a_along ? (b_along ? TW_TN : TW_TT) : (b_along ? TW_NN : TW_NT);
+    /* What lies where it is cannot be conjugated on the way: the other one is, and the product at the end. */
+    for (int side = 0; side < 2; side++) {
+        if (plan->stand[side].format == TW_DIRECT && plan->stand[side].conj) {
+            if (plan->flip) {
+                continue;
+            }
+            plan->flip = true;
+            plan->stand[0].conj = !plan->stand[0].conj;
+            plan->stand[1].conj = !plan->stand[1].conj;
+        }
+    }
+    if ((plan->stand[0].format == TW_DIRECT && plan->stand[0].conj) ||
+        (plan->stand[1].format == TW_DIRECT && plan->stand[1].conj)) {
+        return false;
+    }
+    *status =
+        tw_tiles_find(plan->isa, plan->dtype, plan->mode, tw_steps_of(plan->kc, wish->reproducible), &plan->tiles);
+    return *status == TW_OK && plan->tiles != NULL;
+}
+
+static void panels(tw_blocked *plan, int side)
+{
+    plan->stand[side].format = TW_PANELS;
+    plan->stand[side].width = tw_panel_width(plan->isa, plan->dtype, side);
+}
+
+/* k in blocks of equal length, at most `most`. */
+static int64_t even(int64_t k, int64_t most)
+{
+    int64_t blocks = (k + most - 1) / most;
+    return at_least(round_up((k + blocks - 1) / at_least(blocks, 1), 8), 8);
+}
+
+/* A chunk is of whole panels and near to plan->lines; there are enough for all threads. */
+void tw_blocked_share(tw_blocked *plan, int threads)
+{
+    plan->threads = (int)at_least(at_most(plan->threads, threads), 1);
+    if (plan->inner) {
+        plan->chunk = at_least(plan->size[plan->split], 1);
+        plan->parts = (int)at_most(plan->threads, (plan->k + plan->kc - 1) / plan->kc);
+        return;
+    }
+    int64_t width = plan->stand[plan->split].width, lines = at_least(plan->lines, 1);
+    int64_t each = (plan->size[plan->split] + plan->threads - 1) / plan->threads;
+    int64_t count = at_least((each + lines - 1) / lines, 1);
+    plan->chunk = at_least(round_up((each + count - 1) / count, width), width);
+}
+
+/* ---- The paths ---- */
+
+static bool blocked(tw_blocked *plan, const tw_wish *wish, int *status)
+{
+    tw_caches caches = tw_caches_here();
+    int64_t element = tw_element_bytes(plan->dtype);
+    panels(plan, TW_VECTOR_SIDE);
+    panels(plan, TW_SCALAR_SIDE);
+    plan->split = plan->size[0] >= plan->size[1] ? TW_VECTOR_SIDE : TW_SCALAR_SIDE;
+    int width = plan->stand[TW_SCALAR_SIDE].width;
+    int64_t most = at_most(at_least(caches.first / 2 / (width * element), 64), 512);
+    plan->kc = wish->reproducible ? 256 : even(plan->k, most);
+    plan->lines = caches.second / 2 / (plan->kc * element);
+    return settle(plan, wish, status);
+}
+
+/* One operand comes packed. If it is the long one its panels are the chunks; nothing is turned, for panels have a side. */
+static bool given(tw_blocked *plan, const tw_wish *wish, int *status)
+{
+    tw_caches caches = tw_caches_here();
+    int64_t element = tw_element_bytes(plan->dtype);
+    int side = wish->given == 'A' ? TW_VECTOR_SIDE : TW_SCALAR_SIDE, other = !side;
+    panels(plan, side);
+    plan->stand[side].format = TW_GIVEN;
+    plan->stand[side].conj = false;
+    panels(plan, other);
+    bool is_long = plan->size[side] >= plan->size[other];
+    plan->split = is_long ? side : other;
+    int64_t most = at_most(at_least(caches.first / 2 / (plan->stand[TW_SCALAR_SIDE].width * element), 64), 512);
+    if (is_long && plan->size[other] <= 2 * plan->stand[other].width) {
+        most = at_least(caches.second / 4 / (plan->size[other] * element), most); /* read from end to end */
+    } else if (!is_long && plan->size[side] <= 8 && !along_k(plan, other) && other == TW_VECTOR_SIDE) {
+        plan->stand[other].format = TW_DIRECT;
+        most = 32;
+    }
+    plan->kc = wish->reproducible ? 256 : even(plan->k, most);
+    plan->lines = is_long ? plan->stand[side].width : caches.second / 2 / (plan->kc * element);
+    return settle(plan, wish, status);
+}
+
+static bool stream(tw_blocked *plan, const tw_wish *wish, int *status)
+{
+    tw_caches caches = tw_caches_here();
+    int64_t element = tw_element_bytes(plan->dtype);
+    if (plan->size[0] < plan->size[1]) {
+        turn(plan);
+    }
+    if (along_k(plan, TW_VECTOR_SIDE)) {
+        return false;
+    }
+    panels(plan, TW_SCALAR_SIDE);
+    plan->stand[TW_VECTOR_SIDE].format = TW_DIRECT;
+    plan->stand[TW_VECTOR_SIDE].width = tw_panel_width(plan->isa, plan->dtype, TW_VECTOR_SIDE);
+    plan->split = TW_VECTOR_SIDE;
+    plan->kc = wish->reproducible ? 256 : even(plan->k, 32);
+    plan->lines = caches.second / 4 / (plan->size[1] * element);
+    return settle(plan, wish, status);
+}
+
+static bool dot(tw_blocked *plan, const tw_wish *wish, int *status)
+{
+    tw_caches caches = tw_caches_here();
+    int64_t element = tw_element_bytes(plan->dtype);
+    if (plan->size[0] < plan->size[1]) {
+        turn(plan);
+    }
+    if (wish->reproducible || tw_is_complex(plan->dtype) || !along_k(plan, TW_VECTOR_SIDE) || plan->size[1] > 12) {
+        return false;
+    }
+    plan->stand[TW_SCALAR_SIDE].format = TW_COPIED;
+    plan->stand[TW_SCALAR_SIDE].width = (int)plan->size[1];
+    plan->stand[TW_VECTOR_SIDE].format = TW_DIRECT;
+    plan->stand[TW_VECTOR_SIDE].width = plan->isa == TW_ISA_NEON || plan->isa == TW_ISA_SCALAR ? 4 : 2;
+    plan->split = TW_VECTOR_SIDE;
+    int64_t most = at_most(at_least(caches.first / 2 / (plan->size[1] * element), 256), 4096);
+    plan->kc = round_up(even(plan->k, most), 64);
+    plan->lines = 1024;
+    return settle(plan, wish, status);
+}
+
+static bool copied(tw_blocked *plan, const tw_wish *wish, int *status)
+{
+    if (plan->size[1] < plan->size[0]) {
+        turn(plan);
+    }
+    if (!along_k(plan, TW_SCALAR_SIDE)) {
+        return false;
+    }
+    panels(plan, TW_VECTOR_SIDE);
+    plan->stand[TW_SCALAR_SIDE].format = TW_COPIED;
+    plan->split = TW_SCALAR_SIDE;
+    plan->kc = wish->reproducible ? 256 : even(plan->k, 256);
+    if (!settle(plan, wish, status)) {
+        return false;
+    }
+    int rows = (int)at_most(at_most(plan->size[0], plan->stand[TW_VECTOR_SIDE].width), plan->tiles->most_rows);
+    plan->stand[TW_SCALAR_SIDE].width =
+        plan->tiles->width[plan->tiles->height[rows][plan->tiles->most_columns]][plan->tiles->most_columns];
+    plan->lines = 2 * plan->stand[TW_SCALAR_SIDE].width;
+    return true;
+}
+
+static bool inner(tw_blocked *plan, const tw_wish *wish, int *status)
+{
+    int64_t element = tw_element_bytes(plan->dtype);
+    if (wish->reproducible || plan->size[0] * plan->size[1] * element > 256 << 10) {
+        return false;
+    }
+    for (int side = 0; side < 2; side++) {
+        plan->stand[side].format = TW_DIRECT;
+        plan->stand[side].width = tw_panel_width(plan->isa, plan->dtype, side);
+    }
+    plan->split = TW_VECTOR_SIDE;
+    plan->kc = even(plan->k, 256);
+    plan->inner = true;
+    return settle(plan, wish, status);
+}
+
+/* ---- The choice ---- */
+
+typedef bool (*path_fn)(tw_blocked *plan, const tw_wish *wish, int *status);
+
+static const struct {
+    const char *name;
+    path_fn make;
+} paths[] = {{"auto", NULL}, {"tiles", NULL},    {"blocked", blocked}, {"stream", stream},
+             {"dot", dot},   {"copied", copied}, {"inner", inner}};
+
+int tw_path_set(const char *name)
+{
+    for (int path = 0; path < TW_PATHS; path++) {
+        if (strcmp(paths[path].name, name ? name : "auto") == 0) {
+            int now = atomic_load(&tw_tiler_now);
+            if (now >= 0) {
+                tw_choose(&tw_tiler_now, (now & ~(15 << TW_PATH_SHIFT)) | path << TW_PATH_SHIFT);
+            }
+            return TW_OK;
+        }
+    }
+    return tw_fail(TW_ERROR_TILER,
+                   "tw_path_set: %.40s: there is no such path; there are auto, tiles, blocked, stream, dot, "
+                   "copied, inner.",
+                   name);
+}
+
+/* Threads for so much work: each is to have two million multiply-adds, or a megabyte to read. */
+static int threads_for(const tw_form *form, const tw_wish *wish)
+{
+    double work = (double)form->m * (double)form->n * (double)form->k / 1e6;
+    double read = (double)tw_element_bytes(form->dtype) * (double)form->k * (double)(form->m + form->n) / 1e6;
+    double most = work > read ? work : read, limit = wish->threads > 0 ? wish->threads : 1024;
+    return (int)(most >= limit ? limit : most < 1 ? 1 : most);
+}
+
+static int choose(const tw_form *form, const tw_wish *wish)
+{
+    tw_caches caches = tw_caches_here();
+    int64_t m = form->m, n = form->n, k = form->k, element = tw_element_bytes(form->dtype);
+    double work = (double)m * (double)n * (double)k, bytes = (double)element * (double)k * (double)(m + n);
+    if (work <= 96. * 96. * 96. && bytes <= (double)caches.second / 2) {
+        return wish->reproducible ? TW_PATH_BLOCKED : TW_PATH_TILES;
+    }
+    int64_t s = at_most(m, n), l = at_least(m, n);
+    if (l <= 128 && k >= 16 * l) {
+        return TW_PATH_INNER;
+    }
+    bool vector_long = m >= n;
+    bool along = vector_long ? form->trans_a : !form->trans_b;
+    if (s <= 8 && !tw_is_complex(form->dtype)) {
+        return along ? TW_PATH_DOT : TW_PATH_STREAM;
+    }
+    if (s <= 8) {
+        return along ? TW_PATH_COPIED : TW_PATH_STREAM;
+    }
+    if (s <= 64 && l >= 4 * s && along) {
+        return TW_PATH_COPIED;
+    }
+    return TW_PATH_BLOCKED;
+}
+
+int tw_route(const tw_form *form, int isa, int path, const tw_wish *wish, tw_blocked *plan, bool *found)
+{
+    int status = TW_OK;
+    if (path == TW_PATH_AUTO) {
+        path = choose(form, wish);
+    }
+    *found = false;
+    if (wish->given != 0) {
+        *plan = begin(form, isa);
+        plan->threads = threads_for(form, wish);
+        plan->path = "packed";
+        *found = given(plan, wish, &status);
+        return status == TW_OK && !*found ? tw_fail(TW_ERROR_KERNEL,
+                                                    "tw_skinny_plan_create: %s has no kernels for packed "
+                                                    "operands of type '%c'; build all of them.",
+                                                    tw_isa_name(isa), tw_letters[form->dtype])
+                                          : status;
+    }
+    if (wish->blocked && path == TW_PATH_TILES) {
+        path = TW_PATH_BLOCKED;
+    }
+    for (int attempt = 0; attempt < 2 && path != TW_PATH_TILES; attempt++, path = TW_PATH_BLOCKED) {
+        *plan = begin(form, isa);
+        plan->threads = threads_for(form, wish);
+        if (paths[path].make(plan, wish, &status)) {
+            plan->path = paths[path].name;
+            *found = true;
+            return TW_OK;
+        }
+        if (status != TW_OK) {
+            return status;
+        }
+    }
+    return TW_OK;
+}

@@ -1,0 +1,206 @@
+"""Products beyond tiles: every path through blocks, forced, on every ISA, type, layout and operation."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tilewright.runtime as tw
+from tilewright.runtime._library import ffi, lib, text
+
+from .guarded import guarded
+from .problems import DTYPES, RUNNABLE, Array, forced, integers
+from .test_c_api import COLUMN, ROW, as_called, call, stored
+
+PATHS = ["blocked", "stream", "dot", "copied", "inner"]
+SIZES = st.sampled_from([1, 2, 3, 7, 8, 9, 16, 23, 48, 49, 97, 130])
+
+
+@contextmanager
+def path(name: str) -> Iterator[None]:
+    """Products that are new go this way inside the block, where it can serve them."""
+    assert lib.tw_path_set(name.encode()) == lib.TW_OK
+    try:
+        yield
+    finally:
+        assert lib.tw_path_set(ffi.NULL) == lib.TW_OK
+
+
+@contextmanager
+def threads(number: int) -> Iterator[None]:
+    """That many threads, for however little work."""
+    before, share = tw.get_num_threads(), lib.tw_thread_share(0)
+    tw.set_num_threads(number)
+    try:
+        yield
+    finally:
+        tw.set_num_threads(before)
+        lib.tw_thread_share(share)
+
+
+@pytest.mark.parametrize("isa", RUNNABLE)
+@pytest.mark.parametrize("way", PATHS)
+@given(
+    dtype=st.sampled_from(DTYPES),
+    layout=st.sampled_from([ROW, COLUMN]),
+    trans=st.tuples(*[st.sampled_from("NTCR")] * 2),
+    sizes=st.tuples(SIZES, SIZES, st.sampled_from([1, 2, 5, 31, 33, 64, 257, 600])),
+    padding=st.tuples(*[st.sampled_from([0, 1, 7])] * 3),
+    scalars=st.tuples(*[st.sampled_from([0, 1, -2, 1 + 2j])] * 2),
+    number=st.sampled_from([1, 2, 3]),
+)
+@settings(max_examples=25)
+def test_every_path_is_exact(
+    isa: str, way: str, dtype: np.dtype[Any], layout: int, trans: tuple[str, str], sizes: tuple[int, int, int],
+    padding: tuple[int, int, int], scalars: tuple[complex, complex], number: int,
+) -> None:  # fmt: skip
+    """beta applied to every block of k; the last panel read at full width; conjugation lost where an operand stays where it
+    is; C^T written where C belongs; two threads that write one chunk; padding touched."""
+    m, n, k = sizes
+    rng = np.random.default_rng(7)
+    alpha, beta = scalars if dtype.kind == "c" else (scalars[0].real, scalars[1].real)
+    op_a, op_b, c0 = (integers(rng, shape, dtype) for shape in ((m, k), (k, n), (m, n)))
+    a, b = as_called(op_a, trans[0]), as_called(op_b, trans[1])
+    line = 1 if layout == ROW else 0
+    lda, ldb, ldc = (max(1, x.shape[line]) + more for x, more in zip((a, b, c0), padding, strict=True))
+    c = stored(c0 if beta else np.full_like(c0, np.nan), layout, ldc)
+    wanted = stored((alpha * op_a @ op_b + beta * c0).astype(dtype), layout, ldc)
+    with forced(isa), path(way), threads(number):
+        status = call(
+            layout, *trans, m, n, k, alpha, stored(a, layout, lda), lda, stored(b, layout, ldb), ldb, beta, c, ldc,
+            dtype=dtype,
+        )  # fmt: skip
+    assert status == lib.TW_OK
+    assert np.array_equal(c, wanted)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("way", PATHS)
+def test_rounding_stays_within_its_bound(way: str, dtype: np.dtype[Any]) -> None:
+    """Partial sums kept in C are rounded once a block: an error that grows with the blocks' number is another bug."""
+    rng = np.random.default_rng(3)
+    m, n, k = 70, 9, 5000
+    a, b = (rng.standard_normal(shape) for shape in ((m, k), (k, n)))
+    if dtype.kind == "c":
+        a, b = a + 1j * rng.standard_normal(a.shape), b + 1j * rng.standard_normal(b.shape)
+    a, b = a.astype(dtype), b.astype(dtype)
+    wide: Any = np.clongdouble if dtype.kind == "c" else np.longdouble
+    exact = a.astype(wide) @ b.astype(wide)
+    unit = np.finfo(dtype).eps / 2 * (1 if dtype.kind == "f" else 2 * np.sqrt(2))
+    bound = (k + 2) * unit * (np.abs(a).astype(np.float64) @ np.abs(b).astype(np.float64))
+    for first, second in ((a, b), (np.asfortranarray(a), b), (a, np.asfortranarray(b))):
+        with path(way):
+            assert np.all(np.abs(tw.gemm(first, second) - exact) <= bound)
+
+
+@pytest.mark.parametrize("at_end", [True, False], ids=["end", "begin"])
+@pytest.mark.parametrize("way", PATHS)
+@pytest.mark.parametrize("isa", RUNNABLE)
+def test_nothing_beyond_the_operands_is_touched(isa: str, way: str, at_end: bool) -> None:
+    """A whole vector packed, or streamed, where a panel ends; a prefetch is not a read and may go there."""
+    rng = np.random.default_rng(11)
+    for dtype in DTYPES:
+        for m, n, k in ((51, 7, 37), (3, 61, 33), (50, 49, 9)):
+            for trans_a, trans_b in ("NN", "TN", "NT", "TT"):
+                a, b, c = (integers(rng, shape, dtype) for shape in ((m, k), (k, n), (m, n)))
+                stored_a = guarded(a if trans_a == "N" else a.T, at_end)
+                stored_b = guarded(b if trans_b == "N" else b.T, at_end)
+                out = guarded(c, at_end)
+                with forced(isa), path(way):
+                    tw.gemm(stored_a, stored_b, out, beta=2, trans_a=trans_a, trans_b=trans_b)
+                assert np.array_equal(out, a @ b + 2 * c)
+
+
+@pytest.mark.parametrize("way", ["auto", *PATHS])
+def test_a_path_is_what_it_is_called(way: str) -> None:
+    """Tests of a path that all went another way."""
+    shapes = {"dot": (200, 4, 300), "stream": (4, 200, 300), "copied": (200, 12, 300), "inner": (8, 8, 5000)}
+    m, n, k = shapes.get(way, (300, 300, 300))
+    with path(way):
+        assert tw.explain(m, n, k, "float64").path == ("blocked" if way == "auto" else way)
+    assert lib.tw_path_set(b"sideways") == lib.TW_ERROR_TILER
+    assert text(lib.tw_error_message()).startswith("tw_path_set: sideways: there is no such path")
+
+
+@pytest.mark.parametrize("way", PATHS)
+def test_leading_dimensions_beyond_32_bits(way: str) -> None:
+    """Offsets computed in int: lines 2 GB and more apart."""
+    apart, lines, item = 2**31 + 4096, 4, 8
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000)
+    raw = np.frombuffer(mmap.mmap(-1, apart * lines, flags), np.float64)
+    far = np.lib.stride_tricks.as_strided(raw, (lines, 40), (apart, item))
+    rng = np.random.default_rng(2)
+    values, other = integers(rng, (lines, 40), np.dtype(np.float64)), integers(rng, (40, 9), np.dtype(np.float64))
+    far[...] = values
+    with path(way):
+        assert np.array_equal(tw.gemm(far, other), values @ other)
+        assert np.array_equal(tw.gemm(other, far, trans_a="T", trans_b="T"), (values @ other).T)
+
+
+def test_no_memory_is_an_error_and_c_stays() -> None:
+    """C half written, or a crash, when there is no room for panels."""
+    import subprocess
+    import sys
+
+    program = """
+import resource, numpy as np, tilewright.runtime as tw
+from tilewright.runtime._library import lib
+lib.tw_path_set(b"blocked")
+tw.set_num_threads(1)
+a = np.ones((2600, 2600)); b = np.ones((2600, 2600)); c = np.full((2600, 2600), 7.0)
+tw.gemm(a[:9, :9], b[:9, :9])
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (8 << 20), resource.RLIM_INFINITY))
+try:
+    tw.gemm(a, b, out=c)
+except MemoryError as error:
+    print(np.all(c == 7), str(error).startswith("out of memory: "))
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout == "True True\n", run.stderr
+
+
+@pytest.mark.parametrize("isa", RUNNABLE)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_reproducible_products_do_not_depend_on_neighbours_or_threads(isa: str, dtype: np.dtype[Any]) -> None:
+    """A dot product, a split of k or a block length chosen by shape: the same row gets other bits beside other rows."""
+    rng = np.random.default_rng(13)
+    k = 700
+    a = rng.standard_normal((150, k)).astype(dtype)
+    b = rng.standard_normal((k, 60)).astype(dtype)
+    if dtype.kind == "c":
+        a, b = (a + 1j * a[::-1]).astype(dtype), (b + 1j * b[::-1]).astype(dtype)
+    with forced(isa):
+        whole = tw.skinny_plan(150, 60, k, dtype, pack=None, reproducible=True)(a, b)
+        for rows, columns, number in ((1, 1, 1), (2, 60, 2), (150, 1, 2), (17, 9, 3), (49, 30, 1)):
+            x, y = np.ascontiguousarray(a[:rows]), np.ascontiguousarray(b[:, :columns])
+            plans: list[Any] = [
+                tw.skinny_plan(rows, columns, k, dtype, pack=pack, reproducible=True) for pack in (None, "a", "b")
+            ]
+            with threads(number):
+                for plan in plans:
+                    first = plan.pack(x) if plan.packs == "a" else x
+                    second = plan.pack(y) if plan.packs == "b" else y
+                    assert np.array_equal(plan(first, second), whole[:rows, :columns])
+
+
+def test_reproducible_by_environment() -> None:
+    """TILEWRIGHT_REPRODUCIBLE that nobody reads."""
+    import os
+    import subprocess
+    import sys
+
+    program = "import tilewright.runtime as tw; print(tw.explain(3000, 4, 3000, 'float32').path)"
+    for value, wanted in (("1", "blocked"), ("0", "dot"), ("", "dot")):
+        run = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True,
+            env={**os.environ, "TILEWRIGHT_REPRODUCIBLE": value},
+        )  # fmt: skip
+        assert run.stdout == f"{wanted}\n"
