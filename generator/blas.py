@@ -34,6 +34,9 @@ FUNCTIONS = {
     "fortran": _FORTRAN,
     "batch": _CBLAS,
     "batch_strided": _CBLAS,
+    "pack_get_size": _CBLAS,
+    "pack": _CBLAS,
+    "compute": _CBLAS,
 }
 """What there is, and what it is called."""
 
@@ -80,7 +83,8 @@ class Entry:
     @property
     def prototype(self) -> str:
         """C's declaration, without the semicolon: lines of at most 120 columns."""
-        text = f"TW_API void {self.symbol}({self.parameters})"
+        result = "size_t" if self.function == "pack_get_size" else "void"
+        text = f"TW_API {result} {self.symbol}({self.parameters})"
         return "\n".join(wrap(text, 116, subsequent_indent="    ", break_long_words=False))
 
     @property
@@ -113,6 +117,16 @@ class Entry:
                 *(ops[0], f"{op}transa", f"{op}transb", f"{numbers}m", f"{numbers}n", f"{numbers}k"),
                 *(f"{matrix}alpha", f"{matrix}*a", f"{numbers}lda", f"{matrix}*b", f"{numbers}ldb"),
                 *(f"{matrix}beta", f"{result}*c", f"{numbers}ldc", f"{i} groups", f"{numbers}counts"),
+            ]
+        if self.function == "pack_get_size":
+            return ["CBLAS_IDENTIFIER identifier", *sizes]
+        if self.function == "pack":
+            which = [ops[0], "CBLAS_IDENTIFIER identifier", "CBLAS_TRANSPOSE trans"]
+            return [*which, *sizes, f"{scalar}alpha", f"{matrix}x", f"{i} ld", f"{result}packed"]
+        if self.function == "compute":
+            return [
+                *(ops[0], f"{i} transa", f"{i} transb", *sizes, f"{matrix}a", f"{i} lda", f"{matrix}b", f"{i} ldb"),
+                *(f"{scalar}beta", f"{result}c", f"{i} ldc"),
             ]
         if self.function == "batch_strided":
             return [

@@ -127,6 +127,14 @@ typedef struct tw_groups {
 
 void tw_blas_batch(tw_entry *entry, const tw_groups *all);
 
+/* ---- packing.c ---- */
+
+size_t tw_blas_pack_size(tw_entry *entry, int identifier, int64_t m, int64_t n, int64_t k);
+void tw_blas_pack(tw_entry *entry, int layout, int identifier, int trans, int64_t m, int64_t n, int64_t k,
+                  const void *alpha, const void *x, int64_t ld, void *packed);
+void tw_blas_compute(tw_entry *entry, int layout, int transa, int transb, int64_t m, int64_t n, int64_t k,
+                     const void *a, int64_t lda, const void *b, int64_t ldb, const void *beta, void *c, int64_t ldc);
+
 /* ---- report.c ---- */
 
 enum { TW_LAST_ARGUMENT = 14 }; /* of a single product; a status up to it is an argument's number */

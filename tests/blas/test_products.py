@@ -116,6 +116,91 @@ def test_batch_in_groups(entry: Entry) -> None:
         assert np.array_equal(c, wanted)
 
 
+@pytest.mark.parametrize("entry", named("pack"), ids=lambda entry: entry.symbol)
+@pytest.mark.parametrize("operand", "AB")
+def test_packed_operands(entry: Entry, operand: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """An alpha used twice or not at all; rows and columns mistaken; an operation applied again to what was packed."""
+    random = np.random.default_rng(3)
+    names = ("gemm_compute", "gemm_pack_get_size")
+    other = {name: getattr(library, entry.symbol.replace("gemm_pack", name)) for name in names}
+    other["gemm_pack_get_size"].restype = ctypes.c_size_t
+    for layout, trans, (m, n, k) in [(ROW, "N", (7, 40, 30)), (COLUMN, "T", (65, 6, 33)), (ROW, "C", (30, 31, 1))]:
+        a, b, c = (whole(random, shape, entry.letter) for shape in ((m, k), (k, n), (m, n)))
+        wanted = 2 * (a @ b) + 3 * c
+        held = operated(a if operand == "A" else b, trans)  # its op is the operand
+        sizes = [integer(entry, value) for value in (m, n, k)]
+        identifier = 161 if operand == "A" else 162
+        packed = np.full(other["gemm_pack_get_size"](identifier, *sizes) + 64, 0x55, np.uint8)
+        start = -packed.ctypes.data % 16
+        size = len(packed) - 64
+        place = packed[start : start + size]
+        memory = laid_out(held, layout, held.shape[layout == ROW] + 1)
+        getattr(library, entry.symbol)(
+            layout, identifier, OPERATIONS[trans], *sizes, scalar(entry, 2), pointer(memory),
+            integer(entry, memory.shape[1]), pointer(place),
+        )  # fmt: skip
+        assert (packed[start + size :] == 0x55).all()
+        x, y, z = (laid_out(matrix, layout, matrix.shape[layout == ROW]) for matrix in (a, b, c))
+        x, y = (place, y) if operand == "A" else (x, place)
+        ops = [integer(entry, 151 if name == operand else 111) for name in "AB"]
+        lds = [integer(entry, matrix.shape[layout == ROW]) for matrix in (a, b, c)]
+        other["gemm_compute"](
+            layout, *ops, *sizes, pointer(x), lds[0], pointer(y), lds[1], scalar(entry, 3), pointer(z), lds[2]
+        )
+        assert np.array_equal(z, laid_out(wanted, layout, wanted.shape[layout == ROW]))
+        assert capfd.readouterr().err == ""
+        place[8] ^= 1  # a damaged header
+        other["gemm_compute"](
+            layout, *ops, *sizes, pointer(x), lds[0], pointer(y), lds[1], scalar(entry, 3), pointer(z), lds[2]
+        )
+        assert (
+            f"gemm_compute{entry.symbol.partition('_pack')[2]}: argument {7 if operand == 'A' else 9} is illegal"
+            in capfd.readouterr().err
+        )
+
+
+def test_wrong_packing(capfd: pytest.CaptureFixture[str]) -> None:
+    """Numbers of tw_pack's arguments in place of the entry's own."""
+    x, i, d = np.ones(64), ctypes.c_int32, ctypes.c_double
+
+    def said() -> str:
+        return str(capfd.readouterr().err).partition(" is illegal")[0].rpartition(" ")[2]
+
+    library.cblas_dgemm_pack_get_size.restype = ctypes.c_size_t
+    for arguments, number in [((0, 2, 2, 2), 1), ((161, -1, 2, 2), 2), ((162, 2, -1, 2), 3), ((162, 2, 2, -1), 4)]:
+        assert library.cblas_dgemm_pack_get_size(*arguments) == 0
+        assert said() == str(number)
+    right = {"layout": ROW, "identifier": 161, "trans": 111, "m": i(2), "n": i(2), "k": i(3), "alpha": d(1),
+             "x": pointer(x), "ld": i(3), "packed": pointer(np.zeros(64))}  # fmt: skip
+    wrong = [
+        ("layout", 0, 1),
+        ("identifier", 163, 2),
+        ("trans", 0, 3),
+        ("m", i(-1), 4),
+        ("k", i(-1), 6),
+        ("ld", i(2), 9),
+    ]
+    for name, value, number in [*wrong, ("x", pointer(None), 8), ("packed", pointer(None), 10)]:
+        library.cblas_dgemm_pack(*{**right, name: value}.values())
+        assert said() == str(number), name
+    compute = {"layout": ROW, "transa": i(111), "transb": i(111), "m": i(2), "n": i(2), "k": i(2), "a": pointer(x),
+               "lda": i(2), "b": pointer(x), "ldb": i(2), "beta": d(0), "c": pointer(np.zeros(4)),
+               "ldc": i(2)}  # fmt: skip
+    library.cblas_dgemm_compute(*compute.values())
+    assert said() == ""
+    for name, value, number in [
+        ("transa", i(9), 2),
+        ("m", i(-1), 4),
+        ("lda", i(1), 8),
+        ("ldb", i(1), 10),
+        ("ldc", i(1), 13),
+    ]:
+        library.cblas_dgemm_compute(*{**compute, name: value}.values())
+        assert said() == str(number), name
+    library.cblas_dgemm_compute(*{**compute, "transa": i(151), "transb": i(151)}.values())
+    assert said() == "3"
+
+
 # --------------------------------------------------------------------------------------------------- bad input
 
 WRONG: list[
