@@ -39,9 +39,7 @@ def measure(
 ) -> dict[str, Times]:
     """Return each library's times at one problem; a library without such an entry, or with a wrong one, is left out."""
     which = "A" if problem.a.size >= problem.b.size else "B"
-    makers: dict[str, Callable[[Problem, str], Ready | None]] = {}
-    if hasattr(ours.lib, "tw_skinny_plan_create"):
-        makers["tilewright"] = lambda p, w: _ours(ours, p, w)
+    makers: dict[str, Callable[[Problem, str], Ready | None]] = {"tilewright": lambda p, w: _ours(ours, p, w)}
     for rival in others:
         if rival.family == "mkl" and isinstance(rival, Cblas):
             makers["mkl"] = lambda p, w, lib=rival.lib: _mkl(lib, p, w)  # type: ignore[misc]
