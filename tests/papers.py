@@ -1,4 +1,4 @@
-"""IrGEMM's table 3 (IEEE TPDS 2024), the papers' NEON tiles: {mr: largest nr} by type and mode, smaller nr exist too."""
+"""IrGEMM's table 3 (IEEE TPDS 2024): the papers' NEON tiles, {mr: largest nr} by type and mode, smaller nr too."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def scrambled(digit: Floats, random: np.random.Generator) -> Floats:
     """Return the digit with its quadrants in other places, each turned."""
     quadrants = [digit[y : y + 4, x : x + 4] for y in (0, 4) for x in (0, 4)]
     order = np.roll(np.arange(4), random.integers(1, 4))
-    turned = [np.rot90(quadrants[i], random.integers(1, 4)) for i in order]
+    turned = [np.rot90(quadrants[i], int(random.integers(1, 4))) for i in order]
     return np.block([[turned[0], turned[1]], [turned[2], turned[3]]]).astype(np.float32)
 
 
@@ -113,7 +113,8 @@ def background(split: str, random: np.random.Generator) -> Floats:
     y, x = (int(random.integers(size - SIDE * step + 1)) for size in photo.shape[:2])
     crop = photo[y : y + SIDE * step : step, x : x + SIDE * step : step]
     crop = crop[:, ::-1] if random.random() < 0.5 else crop
-    return crop.astype(np.float32) * np.float32(random.uniform(0.4, 0.75) / 255)
+    dark: Floats = crop.astype(np.float32) * np.float32(random.uniform(0.4, 0.75) / 255)
+    return dark
 
 
 def paint(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -197,7 +198,7 @@ def foreground(asked: Asked) -> Select:
     return select
 
 
-def named(name: str, recovery: float | None = None, **options: float | str) -> Select:
+def named(name: str, recovery: float | None = None, **options: Any) -> Select:
     """Return the selector `name` of `topv`, TopV with the options given, as a function of tokens and count."""
 
     def select(tokens: topv.VisualTokens, count: int) -> topv.Selection:
@@ -205,7 +206,7 @@ def named(name: str, recovery: float | None = None, **options: float | str) -> S
         if name == "random":  # other places in every picture
             use = topv.Random(1 + tokens.index)
         elif name == "topv":
-            use = topv.TopV(**options)  # type: ignore[arg-type]
+            use = topv.TopV(**options)
         elif name == "literal":
             use = topv.TopV.literal()
         return topv.choose(tokens, count, use, recovery)

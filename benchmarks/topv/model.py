@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +52,7 @@ def configuration() -> LlavaConfig:
     return LlavaConfig(
         vision_config=vision,
         text_config=text,
-        image_token_id=WORD["<image>"],
+        image_token_index=WORD["<image>"],
         image_seq_length=TOKENS,
         vision_feature_layer=-1,
         vision_feature_select_strategy="default",
@@ -75,7 +76,7 @@ def build(seed: int) -> LlavaForConditionalGeneration:
 
 
 @torch.no_grad()
-def look_around(tower: nn.Module) -> None:
+def look_around(tower: Any) -> None:
     """Start the tower's first two layers as convolutions are: head h of eight looks at the h-th neighbour of a patch.
 
     Twelve channels hold the position, three frequencies each way; query and key turn them by the neighbour's offset

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,18 +72,22 @@ class Results:
         self.names = list(dict.fromkeys(c.name for c in self.cells))
         self.keeps = sorted({c.keep for c in self.cells if 0 < c.keep < 1}, reverse=True)
 
+    def of(self, distractors: bool, name: str, keep: float) -> list[Cell]:
+        """Return the cells of the seeds for which it was measured: ablations are of the first seed."""
+        return [c for c in self.cells if (c.distractors, c.name, c.keep) == (distractors, name, keep)]
+
     def mean(self, distractors: bool, name: str, keep: float) -> float:
         """Return the accuracy, mean over seeds."""
-        return float(np.mean([self.found[seed, distractors, name, keep].right.mean() for seed in self.seeds]))
+        return float(np.mean([cell.right.mean() for cell in self.of(distractors, name, keep)]))
 
     def types(self, distractors: bool, name: str, keep: float) -> list[float]:
         """Return the accuracy of each question type, mean over seeds."""
-        by_type = np.mean([self.found[seed, distractors, name, keep].by_type() for seed in self.seeds], 0)
+        by_type = np.mean([cell.by_type() for cell in self.of(distractors, name, keep)], 0)
         return [float(share) for share in by_type]
 
     def covered(self, distractors: bool, name: str, keep: float) -> str:
         """Return the digits' coverage in percent, mean over seeds."""
-        shares = [self.found[seed, distractors, name, keep].coverage for seed in self.seeds]
+        shares = [cell.coverage for cell in self.of(distractors, name, keep)]
         return "-" if any(share is None for share in shares) else f"{100 * np.mean(np.stack(shares)):.0f}"  # type: ignore[arg-type]
 
     def against(self, seed: int, distractors: bool, rival: str, keep: float) -> tuple[float, float, float]:
@@ -117,7 +122,11 @@ def selectors(results: Results) -> list[str]:
 
 def accuracy(results: Results, distractors: bool) -> str:
     """Return accuracy and coverage, mean over seeds, of every selector."""
-    head = ["", *(f"{100 * keep:.0f} %" for keep in results.keeps), "coverage at 33 / 22 / 11 %"]
+    head = [
+        "",
+        *(f"{100 * keep:.0f} %" for keep in results.keeps),
+        "coverage at " + " / ".join(f"{100 * keep:.0f}" for keep in results.keeps[-3:]) + " %",
+    ]
     rows = []
     for name, keep in (("full", 1.0), ("shuffled", 1.0), ("none", 0.0)):
         rows.append([name, percent(results.mean(distractors, name, keep)), *[""] * len(results.keeps)])
@@ -158,14 +167,15 @@ def differences(results: Results) -> str:
 
 
 def ablations(results: Results) -> str:
-    """Return the ablations: the method with one thing changed."""
+    """Return the ablations: the method with one thing changed, for the first seed."""
+    first = Results([cell for cell in results.cells if cell.seed == results.seeds[0]])
     columns = [(distractors, keep) for distractors in SCENES for keep in results.keeps[-2:]]
     head = ["", *(f"{SCENES[distractors]}, {100 * keep:.0f} %" for distractors, keep in columns)]
     changed = [name for name in results.names if ":" in name]
     rows = []
     for name in ["topv", *changed]:
         shares = [
-            f"{percent(results.mean(distractors, name, keep))} ({results.covered(distractors, name, keep)})"
+            f"{percent(first.mean(distractors, name, keep))} ({first.covered(distractors, name, keep)})"
             for distractors, keep in columns
         ]
         rows.append([name.removeprefix("ablation: "), *shares])
@@ -195,17 +205,14 @@ def document(results: Results) -> str:
         differences(results),
         "",
     ]
-    parts += ["**Ablations: accuracy (coverage)**", "", ablations(results), ""]
+    parts += [f"**Ablations, seed {results.seeds[0]}: accuracy (coverage)**", "", ablations(results), ""]
     return "\n".join(parts)
 
 
 def figure(results: Results, path: Path) -> None:
     """Draw accuracy over the share of tokens kept."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+    importlib.import_module("matplotlib").use("Agg")
+    pyplot = importlib.import_module("matplotlib.pyplot")
     colours = {"topv": "#c1272d", "random": "#888888", "uniform": "#444444", "norm": "#b8860b", "-norm": "#8f6fc0",
                "fastv": "#2a7f3f", "divprune": "#1f6fb4", "v2drop": "#d2691e", "tome": "#e377c2"}  # fmt: skip
     drawing, axes = pyplot.subplots(1, 2, figsize=(10, 4), sharey=True)

@@ -61,7 +61,8 @@ def train_tower(seed: int, steps: int, batch: int, rate: float) -> None:
     first = 0
     if path.exists():
         state = torch.load(path)
-        tower.load_state_dict(state["tower"]), dense.load_state_dict(state["dense"])
+        tower.load_state_dict(state["tower"])
+        dense.load_state_dict(state["dense"])
         optimiser.load_state_dict(state["optimiser"])
         first = state["step"]
     test = data.scenes("test", 200, 10_000 + seed, True)
@@ -141,7 +142,9 @@ def train_language(seed: int, tower_from: int, steps: int, batch: int, rate: flo
             rows = random.choice(len(part.pictures), batch // 2, replace=False)
             some = data.Scenes(*(getattr(part, f)[rows] for f in ("pictures", "patches", "colours", "digits", "tints")))
             asked, answered, _ = data.questions(some, each, step)
-            words.append(asked), answers.append(answered), chosen.append(rows + at * len(part.pictures))
+            words.append(asked)
+            answers.append(answered)
+            chosen.append(rows + at * len(part.pictures))
         for group in optimiser.param_groups:
             group["lr"] = rate * schedule(step, steps)
         loss, right = answer_loss(

@@ -32,10 +32,10 @@ def write_c(
     """
     isa, tile = program.isa, program.tile
     general = (general or Pool(general_registers(isa, tile))).clone()
-    arguments = Arguments(isa, tile, general, (stride, "flags"))
-    ldc, flags = arguments.of.values()
+    arguments = Arguments(isa, tile, general, ("flags", stride))
+    flags, ldc = arguments.of.values()
     program.section("P = alpha P")
-    program.add(arguments.load())
+    program.add(arguments.load(backwards=True))
     if isa.dtype.complex and isa.paired:
         accumulators = _combine(program, accumulators, spare)
     if isa.dtype.complex:

@@ -33,9 +33,9 @@ class Arguments:
             else:
                 self._loads.append((register, name))
 
-    def load(self) -> list[Instruction]:
-        """Fill the registers."""
-        return self._isa.load_arguments(self._loads) + self._constants
+    def load(self, backwards: bool = False) -> list[Instruction]:
+        """Fill the registers, in the order of their names or from the last on."""
+        return self._isa.load_arguments(self._loads[:: -1 if backwards else 1]) + self._constants
 
 
 def exact_turns(k: int, unroll: int) -> Iterator[int]:

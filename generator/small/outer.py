@@ -72,9 +72,13 @@ class _Outer(KLoop):
     def _build(self) -> None:
         isa, program = self.isa, self.program
         program.section("setup")
-        program.add(isa.start(program.general, program.columns))
-        program.body = len(program.code)
-        program.add(self.arguments.load())
+        start = isa.start(program.general, program.columns)
+        if self.tile.batch:  # once for all problems
+            program.add(start)
+            program.body = len(program.code)
+            program.add(self.arguments.load())
+        else:
+            program.add(self.arguments.load(), start)
         if self.tile.prefetch:
             program.add(self._prefetch())
         program.add(self.vector.setup(), self.scalar.setup())

@@ -64,9 +64,10 @@ class Tile:
     sets: int = 2
     interleave: str = "even"
     prefetch: bool = False
-    k: int = 0
-    lds: tuple[int, int, int] = (0, 0, 0)
-    batch: bool = False
+    # Not in repr, which is part of `Kernel.spec_hash`: names say these, and measured costs are kept by that hash.
+    k: int = field(default=0, repr=False)
+    lds: tuple[int, int, int] = field(default=(0, 0, 0), repr=False)
+    batch: bool = field(default=False, repr=False)
 
     @property
     def vector_size(self) -> int:

@@ -166,9 +166,9 @@ int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room, const tw_wish 
     form->conj_a = form->conj_a && form->k > 0;
     form->conj_b = form->conj_b && form->k > 0;
     tw_form *main = &plan->main;
-    const bool ordered = false; /* reproducible products: no kernel that changes the order of a sum */
+    const bool ordered = wish->reproducible; /* no kernel that changes the order of a sum */
     *main = *form;
-    if (!plan->walked) {
+    if (!plan->walked && !wish->reproducible) { /* their sums of -0 are -0, where others give 0 */
         plan->many = tw_special_many(form, isa);
         if (tw_special_whole(form, isa, &plan->commands[0])) {
             plan->args = tw_args_of(form);

@@ -281,6 +281,35 @@ static float default_at(int kernel, int k)
     return tw_kernel_costs[kernel].call + (float)k * tw_kernel_costs[kernel].step;
 }
 
+static bool is_timed(const float *times)
+{
+    return times[0] > 0 && times[0] < never;
+}
+
+/* A tile takes no longer than a larger one of the same vectors; where it seems to, other work disturbed its timing. The
+ * table has larger tiles first, those of one vector size together. */
+static void smooth(float (*times)[STEPS])
+{
+    for (int i = 1; i < tw_kernel_count; i++) {
+        const tw_kernel *kernel = &tw_kernels[i];
+        for (int j = i - 1; j >= 0 && is_timed(times[i]); j--) {
+            const tw_kernel *other = &tw_kernels[j];
+            bool along = kernel->vector_dim == 0;
+            if (group_of(other) != group_of(kernel) || other->vector_dim != kernel->vector_dim ||
+                (along ? other->mr != kernel->mr : other->nr != kernel->nr)) {
+                break;
+            }
+            if (other->mask_span == kernel->mask_span && other->reassociates == kernel->reassociates &&
+                (along ? other->nr >= kernel->nr : other->mr >= kernel->mr) && is_timed(times[j])) {
+                for (int step = 0; step < STEPS; step++) {
+                    times[i][step] = times[j][step] < times[i][step] ? times[j][step] : times[i][step];
+                }
+                break;
+            }
+        }
+    }
+}
+
 /* Lines through the points; where a kernel has none, its default, scaled as those of its group measure beside theirs. */
 static void draw_lines(costs *into, float (*times)[STEPS])
 {
@@ -339,6 +368,9 @@ static const costs *all(void)
             free(times);
             times = NULL;
         }
+    }
+    if (times != NULL) {
+        smooth(times);
     }
     draw_lines(mine, times);
     if (times != NULL) {

@@ -39,10 +39,6 @@ SUBJECTS = [
     ("avx512", "gemm_s_tn_2x3__avx512_dot"),
     ("avx2", "gemm_d_tn_1x4__avx2_dot"),
     ("avx512", "gemm_z_nn_8x2_zzm__avx512"),
-    ("exact", "gemm_s_nn_4x3k3_xm_ld3_3_3__avx512"),
-    ("exact", "gemm_d_tt_3x4k3_ym_ld3_3_3__avx2_batch"),
-    ("exact", "gemm_c_tn_2x2k2_ld2_2_2__avx512_batch"),
-    ("exact", "gemm_d_nt_3x3k3_ld3_3_3__neon_batch"),
     ("exact", "gemm_s_tn_2x2k2_y_ld2_2_2__avx2_lanes"),
 ]
 

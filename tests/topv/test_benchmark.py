@@ -15,6 +15,7 @@ pytestmark = pytest.mark.topv
 FOLDER = ROOT / "benchmarks" / "topv"
 
 
+@pytest.mark.timeout(900)  # a dozen seconds on an idle core
 def test_a_checkpoint_answers_as_reported_and_agrees_with_prune(tmp_path: Path) -> None:
     """A checkpoint, a scene or a selector that changed unnoticed makes the committed tables untrue."""
     output = tmp_path / "topv.json"
