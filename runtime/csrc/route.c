@@ -176,7 +176,8 @@ static bool given(tw_blocked *plan, const tw_wish *wish, int *status)
     int64_t most = at_most(at_least(caches.first / 2 / (plan->stand[TW_SCALAR_SIDE].width * element), 64), 512);
     if (is_long && plan->size[other] <= 2 * plan->stand[other].width) {
         most = at_least(caches.second / 4 / (plan->size[other] * element), most); /* read from end to end */
-    } else if (!is_long && plan->size[side] <= 8 && !along_k(plan, other) && other == TW_VECTOR_SIDE) {
+    } else if (!is_long && plan->size[side] <= 8 && !along_k(plan, other) && other == TW_VECTOR_SIDE &&
+               !plan->stand[other].conj) { /* what is packed already cannot be conjugated in its place */
         plan->stand[other].format = TW_DIRECT;
         most = 16;
     }
