@@ -193,7 +193,7 @@ static bool stream(tw_blocked *plan, const tw_wish *wish, int *status)
     if (plan->size[0] < plan->size[1]) {
         turn(plan);
     }
-    if (along_k(plan, TW_VECTOR_SIDE)) {
+    if (along_k(plan, TW_VECTOR_SIDE) || (wish->reproducible && plan->turned)) { /* C^T is added up in another order */
         return false;
     }
     panels(plan, TW_SCALAR_SIDE);
