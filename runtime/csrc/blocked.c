@@ -10,7 +10,7 @@
  * are the same loops: AutoTSMM (arXiv 2208.08088), after Goto and van Zijl de Geijn. */
 #include "blocked.h"
 
-enum { MOST_TILES = 64, LINE = 64, AHEAD = 2 /* panels */ };
+enum { MOST_TILES = 64, LINE = 64, AHEAD = 2 /* panels */, DEEP = 64 /* k steps */ };
 
 /* The kernels of one tile of panels, whole ones or those at the end. */
 typedef struct tile_calls {
@@ -159,6 +159,7 @@ static void multiply(const product *all, int64_t first, int64_t lines, int64_t s
     int64_t element = tw_element_bytes(plan->dtype), others = plan->size[other], width = mine->width;
     int64_t c_split = split == TW_VECTOR_SIDE ? element : ldc, c_other = split == TW_VECTOR_SIDE ? ldc : element;
     bool apart = mine->format == TW_DIRECT && mine->line == element;
+    bool wide = steps >= DEEP;
     args->k = steps;
     args->ldc = ldc;
     for (int64_t j = 0; j < others; j += plan->stand[other].width) {
@@ -176,12 +177,17 @@ static void multiply(const product *all, int64_t first, int64_t lines, int64_t s
             if (apart && j == 0 && i + (AHEAD + 1) * width <= lines) {
                 fetch(x + AHEAD * width * element, mine->step, steps, width * element);
             }
+            char *corner = c + i * c_split + j * c_other;
+            if (wide) {
+                fetch(corner, ldc, split == TW_VECTOR_SIDE ? across : along,
+                      (split == TW_VECTOR_SIDE ? along : across) * element);
+            }
             const tile_calls *tile = &all->tiles[along < width][last_other];
             args->lda = tile->ld[0];
             args->ldb = tile->ld[1];
             for (int call = 0; call < tile->count; call++) {
                 tw_run_command(&tile->calls[call], split == TW_VECTOR_SIDE ? x : y, split == TW_VECTOR_SIDE ? y : x,
-                               c + i * c_split + j * c_other, args);
+                               corner, args);
             }
         }
     }
@@ -360,10 +366,11 @@ int tw_blocked_run(const tw_blocked *made, const tw_scalar *alpha, const void *x
     }
     all.block_bytes = block_bytes(plan);
     all.buffer_bytes = all.block_bytes + own_c_bytes(plan);
-    all.buffers = memory + shared;
-    all.panels = plan->stand[other].format == TW_GIVEN ? all.operand[other] : memory;
+    all.buffers = memory; /* first: they shall lie on huge pages */
+    char *panels = memory + tasks * all.buffer_bytes;
+    all.panels = plan->stand[other].format == TW_GIVEN ? all.operand[other] : panels;
     if (shared > 0) {
-        prepare_other(&all, memory);
+        prepare_other(&all, panels);
     }
     if (plan->parts > 1) {
         tw_parallel(tasks, tasks, take_part, &all);
