@@ -159,13 +159,22 @@ static void multiply(const product *all, int64_t first, int64_t lines, int64_t s
     int64_t element = tw_element_bytes(plan->dtype), others = plan->size[other], width = mine->width;
     int64_t c_split = split == TW_VECTOR_SIDE ? element : ldc, c_other = split == TW_VECTOR_SIDE ? ldc : element;
     bool apart = mine->format == TW_DIRECT && mine->line == element;
-    bool wide = steps >= DEEP;
+    bool wide = steps >= DEEP, panels = wide && plan->stand[other].format <= TW_PANELS;
     args->k = steps;
     args->ldc = ldc;
     for (int64_t j = 0; j < others; j += plan->stand[other].width) {
         int64_t across = at_most(plan->stand[other].width, others - j);
         const char *y = panel_at(all, other, j, across, step);
         bool last_other = across < plan->stand[other].width;
+        /* The next panel comes from afar: a piece of it is asked for with every tile of this one. */
+        const char *next = y + across * plan->k * element, *end = next;
+        int64_t piece = 0;
+        if (panels && j + across < others) {
+            int64_t bytes = at_most(plan->stand[other].width, others - j - across) * steps * element;
+            next = panel_at(all, other, j + across, at_most(plan->stand[other].width, others - j - across), step);
+            end = next + bytes;
+            piece = round_up(bytes * width / lines, LINE);
+        }
         for (int64_t i = 0; i < lines; i += width) {
             int64_t along = at_most(width, lines - i);
             const char *x;
@@ -176,6 +185,9 @@ static void multiply(const product *all, int64_t first, int64_t lines, int64_t s
             }
             if (apart && j == 0 && i + (AHEAD + 1) * width <= lines) {
                 fetch(x + AHEAD * width * element, mine->step, steps, width * element);
+            }
+            for (const char *stop = next + at_most(piece, end - next); next < stop; next += LINE) {
+                __builtin_prefetch(next, 0, 2);
             }
             char *corner = c + i * c_split + j * c_other;
             if (wide) {

@@ -145,6 +145,14 @@ void tw_blocked_share(tw_blocked *plan)
     plan->chunk = at_least(round_up((each + count - 1) / count, width), width);
 }
 
+/* k steps of a block. The other operand's panel may fill the first cache: it is fetched ahead of its turn, and the longer a
+ * block is the less often C is read and written. */
+static int64_t deepest(const tw_blocked *plan)
+{
+    int64_t step = plan->stand[TW_SCALAR_SIDE].width * tw_element_bytes(plan->dtype);
+    return at_most(at_least(tw_caches_here().first / step, 64), 512);
+}
+
 /* ---- The paths ---- */
 
 static bool blocked(tw_blocked *plan, const tw_wish *wish, int *status)
@@ -154,10 +162,8 @@ static bool blocked(tw_blocked *plan, const tw_wish *wish, int *status)
     panels(plan, TW_VECTOR_SIDE);
     panels(plan, TW_SCALAR_SIDE);
     plan->split = plan->size[0] >= plan->size[1] ? TW_VECTOR_SIDE : TW_SCALAR_SIDE;
-    int width = plan->stand[TW_SCALAR_SIDE].width;
-    int64_t most = at_most(at_least(caches.first / 2 / (width * element), 64), 512);
-    plan->kc = wish->reproducible ? 256 : even(plan->k, most);
-    plan->lines = caches.second / 2 / (plan->kc * element);
+    plan->kc = wish->reproducible ? 256 : even(plan->k, deepest(plan));
+    plan->lines = caches.second * 2 / 3 / (plan->kc * element);
     return settle(plan, wish, status);
 }
 
@@ -173,7 +179,7 @@ static bool given(tw_blocked *plan, const tw_wish *wish, int *status)
     panels(plan, other);
     bool is_long = plan->size[side] >= plan->size[other];
     plan->split = is_long ? side : other;
-    int64_t most = at_most(at_least(caches.first / 2 / (plan->stand[TW_SCALAR_SIDE].width * element), 64), 512);
+    int64_t most = deepest(plan);
     if (is_long && plan->size[other] <= 2 * plan->stand[other].width) {
         most = at_least(caches.second / 4 / (plan->size[other] * element), most); /* read from end to end */
     } else if (!is_long && plan->size[side] <= 8 && !along_k(plan, other) && other == TW_VECTOR_SIDE) {
@@ -181,7 +187,7 @@ static bool given(tw_blocked *plan, const tw_wish *wish, int *status)
         most = 16;
     }
     plan->kc = wish->reproducible ? 256 : even(plan->k, most);
-    plan->lines = is_long ? plan->stand[side].width : caches.second / 2 / (plan->kc * element);
+    plan->lines = is_long ? plan->stand[side].width : caches.second * 2 / 3 / (plan->kc * element);
     return settle(plan, wish, status);
 }
 
