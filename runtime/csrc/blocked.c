@@ -87,12 +87,18 @@ static bool cut(const tw_blocked *plan, int64_t m, int64_t n, int64_t ldc, tile_
         tile->calls[tile->count++] = tw_command_of(&form, &one);
         return true;
     }
-    tw_walk walk = tw_walk_begin(plan->tiles, m, n);
-    while (tw_walk_next(&walk, &one)) {
-        if (tile->count == MOST_TILES) {
-            return false;
+    /* Three or four copied lines go two by two, with all long lines at once: those come from memory, which answers many at a
+     * time. From five on arithmetic counts for more. */
+    int64_t band = plan->stand[TW_VECTOR_SIDE].format == TW_COPIED && m <= 4 ? 2 : m;
+    for (int64_t from = 0; from < m; from += band) {
+        tw_walk walk = tw_walk_begin(plan->tiles, at_most(band, m - from), n);
+        while (tw_walk_next(&walk, &one)) {
+            if (tile->count == MOST_TILES) {
+                return false;
+            }
+            one.i += (int)from;
+            tile->calls[tile->count++] = tw_command_of(&form, &one);
         }
-        tile->calls[tile->count++] = tw_command_of(&form, &one);
     }
     return true;
 }

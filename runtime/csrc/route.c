@@ -210,8 +210,8 @@ static bool stream(tw_blocked *plan, const tw_wish *wish, int *status)
     return settle(plan, wish, status);
 }
 
-/* Both along k. The fewer the other lines are, the more of the long operand's are read side by side: memory answers many
- * at a time. */
+/* Both along k. The fewer the other lines are, the more of the long operand's are read side by side, for memory answers
+ * many at a time, and the farther, for hardware needs a while to follow. */
 static bool dot(tw_blocked *plan, const tw_wish *wish, int *status)
 {
     tw_caches caches = tw_caches_here();
@@ -229,7 +229,8 @@ static bool dot(tw_blocked *plan, const tw_wish *wish, int *status)
     plan->stand[!split].width = (int)few;
     plan->stand[split].format = TW_DIRECT;
     plan->stand[split].width = small_tiles ? 4 : few == 1 ? 12 : 8;
-    int64_t most = at_most(at_least(caches.first / 2 / ((few > 2 ? 8 : few) * element), 256), 4096);
+    int64_t bytes = few > 16 ? caches.first / 2 : few > 8 ? 2 * caches.first : 4 * caches.first;
+    int64_t most = at_most(at_least(bytes / ((few > 4 ? 8 : few) * element), 256), 4096);
     plan->kc = round_up(even(plan->k, most), 64);
     plan->lines = 1024;
     return settle(plan, wish, status);
