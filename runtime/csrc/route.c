@@ -205,7 +205,8 @@ static bool stream(tw_blocked *plan, const tw_wish *wish, int *status)
     plan->stand[TW_VECTOR_SIDE].format = TW_DIRECT;
     plan->stand[TW_VECTOR_SIDE].width = tw_panel_width(plan->isa, plan->dtype, TW_VECTOR_SIDE);
     plan->split = TW_VECTOR_SIDE;
-    plan->kc = wish->reproducible ? 256 : even(plan->k, plan->size[1] <= 8 ? 8 : 16);
+    int64_t narrow = plan->size[1]; /* the more columns C has, the more it costs to add to it */
+    plan->kc = wish->reproducible ? 256 : even(plan->k, narrow <= 8 ? 8 : narrow <= 16 ? 16 : narrow <= 40 ? 32 : 64);
     plan->lines = caches.second / 4 / (plan->size[1] * element);
     return settle(plan, wish, status);
 }
