@@ -90,7 +90,7 @@ def product(a: Any, b: Any) -> Any:
     if isinstance(x, da.Array):
         _one_block("product", x, "a", 1, "where a's rows are many")
         columns = {"new_axes": {"j": y.shape[1]}}
-        b = _everywhere(skinny_plan(1, *y.shape[::-1], x.dtype, pack="b").pack(y))
+        b = _everywhere(skinny_plan(1, y.shape[1], y.shape[0], x.dtype, pack="b").pack(y))
         return da.blockwise(_rows, "ij", x, "ik", **columns, b=b, concatenate=True, **_each(x.dtype, 2))
     _one_block("product", y, "b", 0, "where b's columns are many")
     rows = {"new_axes": {"i": x.shape[0]}}

@@ -8,6 +8,7 @@ into a failure.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from difflib import unified_diff
@@ -45,6 +46,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "isa(name): needs a CPU with this ISA")
     config.pluginmanager.register(KernelSummary(config), "tilewright-kernels")
     config.pluginmanager.register(ConformanceSummary(), "tilewright-conformance")
+
+
+def pytest_collection_finish() -> None:
+    """Leave what imports and collection made, torch's modules among it, out of every later garbage collection."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -346,4 +346,4 @@ def draw(path: str, cells: Sequence[Cell]) -> None:
         handles.update(dict(zip(*reversed(panel.get_legend_handles_labels()), strict=True)))
     drawing.legend(handles.values(), handles.keys(), loc="upper center", ncols=len(names), frameon=False)
     drawing.tight_layout(rect=(0, 0, 1, 0.97))
-    drawing.savefig(path, dpi=100)
+    drawing.savefig(path, dpi=70)

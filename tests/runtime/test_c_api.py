@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -308,7 +309,7 @@ def test_a_plan_that_is_not_there_is_refused() -> None:
     pointers = ffi.new("void *[1]", [x])
     bound = ffi.new("tw_gemm_bound *", {"plan": none, "a": x, "b": x, "c": x})
     one = ffi.new("float *", 1)
-    calls = [
+    calls: list[Callable[[], int]] = [
         lambda: lib.tw_gemm_execute(none, x, x, x),
         lambda: lib.tw_gemm_plan_execute(none, one, x, x, one, x),
         lambda: lib.tw_gemm_bound_run(bound),
