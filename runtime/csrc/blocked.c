@@ -10,7 +10,7 @@
  * are the same loops: AutoTSMM (arXiv 2208.08088), after Goto and van Zijl de Geijn. */
 #include "blocked.h"
 
-enum { MOST_TILES = 64, LINE = 64, AHEAD = 2 /* panels */, DEEP = 64 /* k steps */ };
+enum { MOST_TILES = 64, LINE = 64, AHEAD = 2 /* panels */, DEEP = 64, LONG = 128 /* k steps */ };
 
 /* The kernels of one tile of panels, whole ones or those at the end. */
 typedef struct tile_calls {
@@ -87,9 +87,9 @@ static bool cut(const tw_blocked *plan, int64_t m, int64_t n, int64_t ldc, tile_
         tile->calls[tile->count++] = tw_command_of(&form, &one);
         return true;
     }
-    /* Three or four copied lines go two by two, with all long lines at once: those come from memory, which answers many at a
+    /* Three or four long copied lines go two by two, with all long lines at once: those come from memory, which answers many at a
      * time. From five on arithmetic counts for more. */
-    int64_t band = plan->stand[TW_VECTOR_SIDE].format == TW_COPIED && m <= 4 ? 2 : m;
+    int64_t band = plan->stand[TW_VECTOR_SIDE].format == TW_COPIED && m <= 4 && plan->k >= LONG ? 2 : m;
     for (int64_t from = 0; from < m; from += band) {
         tw_walk walk = tw_walk_begin(plan->tiles, at_most(band, m - from), n);
         while (tw_walk_next(&walk, &one)) {

@@ -334,6 +334,9 @@ static int choose(const tw_form *form, const tw_wish *wish)
     if (!along) {
         return s <= 128 ? TW_PATH_STREAM : TW_PATH_BLOCKED;
     }
+    if (k <= 8 && s <= 16) {
+        return TW_PATH_DIRECT; /* no vector along k would be full */
+    }
     switch (form->dtype) {
     case TW_C:
         return s <= 16 ? TW_PATH_DIRECT : TW_PATH_BLOCKED;
