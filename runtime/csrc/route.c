@@ -130,6 +130,21 @@ static int64_t even(int64_t k, int64_t most)
     return at_least(round_up((k + blocks - 1) / at_least(blocks, 1), 8), 8);
 }
 
+/* The chunk of whole panels, at most `most` lines and at least half of that, with which threads end soonest. */
+static int64_t even_chunk(int64_t most, int64_t width, int64_t size, int threads)
+{
+    int64_t best = most, least = INT64_MAX, step = at_least(most / 16 / width, 1) * width;
+    for (int64_t chunk = most; threads > 1 && chunk >= at_least(most / 2, width); chunk -= step) {
+        int64_t whole = size / chunk, rest = size % chunk;
+        int64_t longest = whole % threads ? (whole / threads + 1) * chunk : whole / threads * chunk + rest;
+        if (longest < least) {
+            least = longest;
+            best = chunk;
+        }
+    }
+    return best;
+}
+
 /* A chunk is of whole panels and near to plan->lines; there are enough for all threads. */
 void tw_blocked_share(tw_blocked *plan)
 {
@@ -142,7 +157,8 @@ void tw_blocked_share(tw_blocked *plan)
     int64_t width = plan->stand[plan->split].width, lines = at_least(plan->lines, 1);
     int64_t each = (plan->size[plan->split] + plan->threads - 1) / plan->threads;
     int64_t count = at_least((each + lines - 1) / lines, 1);
-    plan->chunk = at_least(round_up((each + count - 1) / count, width), width);
+    plan->chunk = even_chunk(at_least(round_up((each + count - 1) / count, width), width), width,
+                             plan->size[plan->split], plan->threads);
 }
 
 /* k steps of a block. The other operand's panel may fill the first cache: it is fetched ahead of its turn, and the longer a
