@@ -10,7 +10,7 @@
  * are the same loops: AutoTSMM (arXiv 2208.08088), after Goto and van Zijl de Geijn. */
 #include "blocked.h"
 
-enum { MOST_TILES = 64, LINE = 64, AHEAD = 2 /* panels */ };
+enum { MOST_TILES = 64, LINE = 64, AHEAD = 2 /* panels */, DEEP = 64, LONG = 128 /* k steps */ };
 
 /* The kernels of one tile of panels, whole ones or those at the end. */
 typedef struct tile_calls {
@@ -87,12 +87,18 @@ static bool cut(const tw_blocked *plan, int64_t m, int64_t n, int64_t ldc, tile_
         tile->calls[tile->count++] = tw_command_of(&form, &one);
         return true;
     }
-    tw_walk walk = tw_walk_begin(plan->tiles, m, n);
-    while (tw_walk_next(&walk, &one)) {
-        if (tile->count == MOST_TILES) {
-            return false;
+    /* Three or four long copied lines go two by two, with all long lines at once: those come from memory, which answers many at a
+     * time. From five on arithmetic counts for more. */
+    int64_t band = plan->stand[TW_VECTOR_SIDE].format == TW_COPIED && m <= 4 && plan->k >= LONG ? 2 : m;
+    for (int64_t from = 0; from < m; from += band) {
+        tw_walk walk = tw_walk_begin(plan->tiles, at_most(band, m - from), n);
+        while (tw_walk_next(&walk, &one)) {
+            if (tile->count == MOST_TILES) {
+                return false;
+            }
+            one.i += (int)from;
+            tile->calls[tile->count++] = tw_command_of(&form, &one);
         }
-        tile->calls[tile->count++] = tw_command_of(&form, &one);
     }
     return true;
 }
@@ -158,13 +164,24 @@ static void multiply(const product *all, int64_t first, int64_t lines, int64_t s
     const tw_stand *mine = &plan->stand[split];
     int64_t element = tw_element_bytes(plan->dtype), others = plan->size[other], width = mine->width;
     int64_t c_split = split == TW_VECTOR_SIDE ? element : ldc, c_other = split == TW_VECTOR_SIDE ? ldc : element;
-    bool apart = mine->format == TW_DIRECT && mine->line == element;
+    bool apart =
+        others > 2 && mine->format == TW_DIRECT && mine->line == element; /* for fewer it takes longer to ask */
+    bool wide = steps >= DEEP, panels = wide && plan->stand[other].format <= TW_PANELS;
     args->k = steps;
     args->ldc = ldc;
     for (int64_t j = 0; j < others; j += plan->stand[other].width) {
         int64_t across = at_most(plan->stand[other].width, others - j);
         const char *y = panel_at(all, other, j, across, step);
         bool last_other = across < plan->stand[other].width;
+        /* The next panel comes from afar: a piece of it is asked for with every tile of this one. */
+        const char *next = y + across * plan->k * element, *end = next;
+        int64_t piece = 0;
+        if (panels && j + across < others) {
+            int64_t bytes = at_most(plan->stand[other].width, others - j - across) * steps * element;
+            next = panel_at(all, other, j + across, at_most(plan->stand[other].width, others - j - across), step);
+            end = next + bytes;
+            piece = round_up(bytes * width / lines, LINE);
+        }
         for (int64_t i = 0; i < lines; i += width) {
             int64_t along = at_most(width, lines - i);
             const char *x;
@@ -176,12 +193,20 @@ static void multiply(const product *all, int64_t first, int64_t lines, int64_t s
             if (apart && j == 0 && i + (AHEAD + 1) * width <= lines) {
                 fetch(x + AHEAD * width * element, mine->step, steps, width * element);
             }
+            for (const char *stop = next + at_most(piece, end - next); next < stop; next += LINE) {
+                __builtin_prefetch(next, 0, 2);
+            }
+            char *corner = c + i * c_split + j * c_other;
+            if (wide) {
+                fetch(corner, ldc, split == TW_VECTOR_SIDE ? across : along,
+                      (split == TW_VECTOR_SIDE ? along : across) * element);
+            }
             const tile_calls *tile = &all->tiles[along < width][last_other];
             args->lda = tile->ld[0];
             args->ldb = tile->ld[1];
             for (int call = 0; call < tile->count; call++) {
                 tw_run_command(&tile->calls[call], split == TW_VECTOR_SIDE ? x : y, split == TW_VECTOR_SIDE ? y : x,
-                               c + i * c_split + j * c_other, args);
+                               corner, args);
             }
         }
     }
@@ -360,10 +385,11 @@ int tw_blocked_run(const tw_blocked *made, const tw_scalar *alpha, const void *x
     }
     all.block_bytes = block_bytes(plan);
     all.buffer_bytes = all.block_bytes + own_c_bytes(plan);
-    all.buffers = memory + shared;
-    all.panels = plan->stand[other].format == TW_GIVEN ? all.operand[other] : memory;
+    all.buffers = memory; /* first: they shall lie on huge pages */
+    char *panels = memory + tasks * all.buffer_bytes;
+    all.panels = plan->stand[other].format == TW_GIVEN ? all.operand[other] : panels;
     if (shared > 0) {
-        prepare_other(&all, memory);
+        prepare_other(&all, panels);
     }
     if (plan->parts > 1) {
         tw_parallel(tasks, tasks, take_part, &all);

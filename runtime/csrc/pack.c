@@ -82,27 +82,29 @@ int tw_pack_size(int dtype, int layout, int operand, int trans, int64_t rows, in
     return status;
 }
 
-/* Panels of one operand, each a task. */
+enum { TOGETHER = 8 };
+
+/* Panels of one operand; some that lie together are a task. */
 typedef struct packing {
     tw_lines whole;
     int64_t width;
     char *panels;
 } packing;
 
-static void pack_one(void *context, int64_t panel)
+static void pack_task(void *context, int64_t task)
 {
     const packing *all = context;
     tw_lines some = all->whole;
-    int64_t first = panel * all->width;
+    int64_t lines = TOGETHER * all->width, first = task * lines;
     some.at += first * some.line;
-    some.lines = some.lines - first < all->width ? some.lines - first : all->width;
-    tw_pack_panel(&some, all->panels + first * some.k * tw_element_bytes(some.dtype));
+    some.lines = some.lines - first < lines ? some.lines - first : lines;
+    tw_pack_some(&some, all->width, all->panels + first * some.k * tw_element_bytes(some.dtype));
 }
 
 void tw_pack_panels(const tw_lines *source, int64_t width, int threads, void *panels)
 {
     packing all = {*source, width, panels};
-    tw_parallel(threads, (source->lines + width - 1) / width, pack_one, &all);
+    tw_parallel(threads, (source->lines + TOGETHER * width - 1) / (TOGETHER * width), pack_task, &all);
 }
 
 int tw_pack(int dtype, int layout, int operand, int trans, int64_t rows, int64_t columns, const void *alpha,

@@ -4,6 +4,8 @@
  * operand has neither. */
 #include "panels.h"
 
+enum { STEPS_AHEAD = 8 };
+
 #define INLINE static inline __attribute__((always_inline))
 
 int tw_panel_width(int isa, int dtype, int side)
@@ -136,19 +138,52 @@ INLINE void gather(const tw_lines *source, char *to)
     }
 }
 
-static void gather_anywhere(const tw_lines *source, char *to)
+/* Several panels of neighbours at once: a k step of all of them is one run of memory. */
+INLINE void spread(const tw_lines *source, int64_t width, char *to)
 {
-    gather(source, to);
+    int64_t unit = tw_element_bytes(source->dtype), panel = width * unit, bytes = source->lines * unit;
+    for (int64_t p = 0; p < source->k; p++) {
+        const char *from = source->at + p * source->step;
+        if (p + STEPS_AHEAD < source->k) {
+            for (int64_t byte = 0; byte < bytes; byte += 64) {
+                __builtin_prefetch(from + STEPS_AHEAD * source->step + byte);
+            }
+        }
+        for (int64_t done = 0; done < bytes; done += panel) {
+            int64_t here = bytes - done < panel ? bytes - done : panel;
+            copy(to + done * source->k + p * here, from + done, here);
+        }
+    }
+}
+
+INLINE void gather_all(const tw_lines *source, int64_t width, char *to)
+{
+    int64_t unit = tw_element_bytes(source->dtype);
+    if (source->line == unit && source->lines > width) {
+        spread(source, width, to);
+        return;
+    }
+    tw_lines some = *source;
+    for (int64_t first = 0; first < source->lines; first += width) {
+        some.at = source->at + first * source->line;
+        some.lines = source->lines - first < width ? source->lines - first : width;
+        gather(&some, to + first * source->k * unit);
+    }
+}
+
+static void gather_anywhere(const tw_lines *source, int64_t width, char *to)
+{
+    gather_all(source, width, to);
 }
 
 #if defined(__x86_64__)
-__attribute__((target("avx2"))) static void gather_avx2(const tw_lines *source, char *to)
+__attribute__((target("avx2"))) static void gather_avx2(const tw_lines *source, int64_t width, char *to)
 {
-    gather(source, to);
+    gather_all(source, width, to);
 }
 #endif
 
-typedef void (*gather_fn)(const tw_lines *source, char *to);
+typedef void (*gather_fn)(const tw_lines *source, int64_t width, char *to);
 
 /* CPUID is slow, so it is asked once. */
 static gather_fn chosen(void)
@@ -199,11 +234,11 @@ static void amend(int dtype, bool conj, const tw_scalar *alpha, void *numbers, i
     }
 }
 
-void tw_pack_panel(const tw_lines *source, void *panel)
+void tw_pack_some(const tw_lines *source, int64_t width, void *panels)
 {
-    chosen()(source, panel);
+    chosen()(source, width, panels);
     if (source->conj || source->alpha != NULL) {
-        amend(source->dtype, source->conj, source->alpha, panel, source->lines * source->k);
+        amend(source->dtype, source->conj, source->alpha, panels, source->lines * source->k);
     }
 }
 

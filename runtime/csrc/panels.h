@@ -21,9 +21,10 @@ typedef struct tw_lines {
     const tw_scalar *alpha; /* what it is multiplied by; NULL: 1 */
 } tw_lines;
 
-/* One panel: the elements of all lines at one k step beside each other, then those of the next. */
-void tw_pack_panel(const tw_lines *source, void *panel);
-/* All panels of an operand, on so many threads. */
+/* Panels of `width` lines, the last one of what is left: the elements of all lines at one k step beside each other, then
+ * those of the next. */
+void tw_pack_some(const tw_lines *source, int64_t width, void *panels);
+/* The same on so many threads. */
 void tw_pack_panels(const tw_lines *source, int64_t width, int threads, void *panels);
 /* The lines as they are, `pitch` bytes from one to the next; source->step is one element. */
 void tw_pack_lines(const tw_lines *source, void *lines, int64_t pitch);

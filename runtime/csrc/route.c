@@ -130,6 +130,21 @@ static int64_t even(int64_t k, int64_t most)
     return at_least(round_up((k + blocks - 1) / at_least(blocks, 1), 8), 8);
 }
 
+/* The chunk of whole panels, at most `most` lines and at least half of that, with which threads end soonest. */
+static int64_t even_chunk(int64_t most, int64_t width, int64_t size, int threads)
+{
+    int64_t best = most, least = INT64_MAX, step = at_least(most / 16 / width, 1) * width;
+    for (int64_t chunk = most; threads > 1 && chunk >= at_least(most / 2, width); chunk -= step) {
+        int64_t whole = size / chunk, rest = size % chunk;
+        int64_t longest = whole % threads ? (whole / threads + 1) * chunk : whole / threads * chunk + rest;
+        if (longest < least) {
+            least = longest;
+            best = chunk;
+        }
+    }
+    return best;
+}
+
 /* A chunk is of whole panels and near to plan->lines; there are enough for all threads. */
 void tw_blocked_share(tw_blocked *plan)
 {
@@ -142,7 +157,16 @@ void tw_blocked_share(tw_blocked *plan)
     int64_t width = plan->stand[plan->split].width, lines = at_least(plan->lines, 1);
     int64_t each = (plan->size[plan->split] + plan->threads - 1) / plan->threads;
     int64_t count = at_least((each + lines - 1) / lines, 1);
-    plan->chunk = at_least(round_up((each + count - 1) / count, width), width);
+    plan->chunk = even_chunk(at_least(round_up((each + count - 1) / count, width), width), width,
+                             plan->size[plan->split], plan->threads);
+}
+
+/* k steps of a block. The other operand's panel may fill the first cache: it is fetched ahead of its turn, and the longer a
+ * block is the less often C is read and written. */
+static int64_t deepest(const tw_blocked *plan)
+{
+    int64_t step = plan->stand[TW_SCALAR_SIDE].width * tw_element_bytes(plan->dtype);
+    return at_most(at_least(tw_caches_here().first / step, 64), 512);
 }
 
 /* ---- The paths ---- */
@@ -154,10 +178,8 @@ static bool blocked(tw_blocked *plan, const tw_wish *wish, int *status)
     panels(plan, TW_VECTOR_SIDE);
     panels(plan, TW_SCALAR_SIDE);
     plan->split = plan->size[0] >= plan->size[1] ? TW_VECTOR_SIDE : TW_SCALAR_SIDE;
-    int width = plan->stand[TW_SCALAR_SIDE].width;
-    int64_t most = at_most(at_least(caches.first / 2 / (width * element), 64), 512);
-    plan->kc = wish->reproducible ? 256 : even(plan->k, most);
-    plan->lines = caches.second / 2 / (plan->kc * element);
+    plan->kc = wish->reproducible ? 256 : even(plan->k, deepest(plan));
+    plan->lines = caches.second * 2 / 3 / (plan->kc * element);
     return settle(plan, wish, status);
 }
 
@@ -173,7 +195,7 @@ static bool given(tw_blocked *plan, const tw_wish *wish, int *status)
     panels(plan, other);
     bool is_long = plan->size[side] >= plan->size[other];
     plan->split = is_long ? side : other;
-    int64_t most = at_most(at_least(caches.first / 2 / (plan->stand[TW_SCALAR_SIDE].width * element), 64), 512);
+    int64_t most = deepest(plan);
     if (is_long && plan->size[other] <= 2 * plan->stand[other].width) {
         most = at_least(caches.second / 4 / (plan->size[other] * element), most); /* read from end to end */
     } else if (!is_long && plan->size[side] <= 8 && !along_k(plan, other) && other == TW_VECTOR_SIDE &&
@@ -182,7 +204,7 @@ static bool given(tw_blocked *plan, const tw_wish *wish, int *status)
         most = 16;
     }
     plan->kc = wish->reproducible ? 256 : even(plan->k, most);
-    plan->lines = is_long ? plan->stand[side].width : caches.second / 2 / (plan->kc * element);
+    plan->lines = is_long ? plan->stand[side].width : caches.second * 2 / 3 / (plan->kc * element);
     return settle(plan, wish, status);
 }
 
@@ -200,13 +222,14 @@ static bool stream(tw_blocked *plan, const tw_wish *wish, int *status)
     plan->stand[TW_VECTOR_SIDE].format = TW_DIRECT;
     plan->stand[TW_VECTOR_SIDE].width = tw_panel_width(plan->isa, plan->dtype, TW_VECTOR_SIDE);
     plan->split = TW_VECTOR_SIDE;
-    plan->kc = wish->reproducible ? 256 : even(plan->k, plan->size[1] <= 8 ? 8 : 16);
+    int64_t narrow = plan->size[1]; /* the more columns C has, the more it costs to add to it */
+    plan->kc = wish->reproducible ? 256 : even(plan->k, narrow <= 8 ? 8 : narrow <= 16 ? 16 : narrow <= 40 ? 32 : 64);
     plan->lines = caches.second / 4 / (plan->size[1] * element);
     return settle(plan, wish, status);
 }
 
-/* Both along k. The fewer the other lines are, the more of the long operand's are read side by side: memory answers many
- * at a time. */
+/* Both along k. The fewer the other lines are, the more of the long operand's are read side by side, for memory answers
+ * many at a time, and the farther, for hardware needs a while to follow. */
 static bool dot(tw_blocked *plan, const tw_wish *wish, int *status)
 {
     tw_caches caches = tw_caches_here();
@@ -224,7 +247,8 @@ static bool dot(tw_blocked *plan, const tw_wish *wish, int *status)
     plan->stand[!split].width = (int)few;
     plan->stand[split].format = TW_DIRECT;
     plan->stand[split].width = small_tiles ? 4 : few == 1 ? 12 : 8;
-    int64_t most = at_most(at_least(caches.first / 2 / ((few > 2 ? 8 : few) * element), 256), 4096);
+    int64_t bytes = few > 16 ? caches.first / 2 : few > 8 ? 2 * caches.first : 4 * caches.first;
+    int64_t most = at_most(at_least(bytes / ((few > 4 ? 8 : few) * element), 256), 4096);
     plan->kc = round_up(even(plan->k, most), 64);
     plan->lines = 1024;
     return settle(plan, wish, status);
@@ -326,6 +350,9 @@ static int choose(const tw_form *form, const tw_wish *wish)
     }
     if (!along) {
         return s <= 128 ? TW_PATH_STREAM : TW_PATH_BLOCKED;
+    }
+    if (k <= 8 && s <= 16) {
+        return TW_PATH_DIRECT; /* no vector along k would be full */
     }
     switch (form->dtype) {
     case TW_C:

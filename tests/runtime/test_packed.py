@@ -192,8 +192,8 @@ def test_options_outside_their_values(changes: dict[str, Any], words: str) -> No
 
 def test_packing_is_decided_by_reuse() -> None:
     """Packing that never pays, or one that is not done though it does; explain says which."""
-    once = tw.skinny_plan(4000, 4, 4000, np.float32, reuse=1)
-    often = tw.skinny_plan(4000, 4, 4000, np.float32, reuse=1000)
+    once = tw.skinny_plan(4000, 64, 4000, np.float32, reuse=1)
+    often = tw.skinny_plan(4000, 64, 4000, np.float32, reuse=1000)
     assert (once.packs, often.packs) == (None, "a")
     x = np.ones((4000, 4000), np.float32)
     assert once.pack(x) is x
