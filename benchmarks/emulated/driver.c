@@ -217,12 +217,14 @@ static const char *run(const char *way, problem *p)
         }
         if (strcmp(way, "kernel") == 0) {
             tw_gemm_tile tile;
-            int64_t seen[8];
-            tw_gemm_plan_seen(plan, seen);
-            if (!seen[7] || tw_gemm_plan_tiles(plan, 1, &tile) != 1) {
+            if (tw_gemm_plan_tiles(plan, 1, &tile) != 1) {
                 return "more than one tile";
             }
             kernel = tw_find_kernel(tile.kernel);
+            char mode[] = {p->trans_a == 'N' ? 'n' : 't', p->trans_b == 'N' ? 'n' : 't'};
+            if (kernel == NULL || memcmp(kernel->name + strlen("gemm_s_"), mode, sizeof mode) != 0) {
+                return "a kernel for this size alone, or for an operand turned before";
+            }
         }
     } else if (strcmp(way, "call") != 0) {
         int i = 0;

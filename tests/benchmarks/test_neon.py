@@ -18,7 +18,7 @@ from ..support import BUILD, ROOT, miss
 CASES = [
     Case("call", "s", "NN", 5, 5, 5),
     Case("plan", "d", "TN", 8, 7, 9),
-    Case("kernel", "c", "NT", 2, 2, 3),
+    Case("kernel", "c", "NT", 8, 4, 3),
     Case("call", "z", "TT", 20, 20, 20),
 ]
 

@@ -63,8 +63,9 @@ def test_each_missing_instruction_is_noticed(isa: str, name: str) -> None:
         except ProofError:
             continue
         unnoticed.append(listing[position])
-    # vzeroupper changes no result; it saves what runs after the kernel from slow transitions.
-    assert set(unnoticed) <= {"vzeroupper"}
+    # These change no result: vzeroupper saves what runs after the kernel from slow transitions, the jump skips a masked
+    # rest of k that is empty.
+    assert {" ".join(line.split()) for line in unnoticed} <= {"vzeroupper", "jz .Lsums%="}
 
 
 @pytest.mark.parametrize(("isa", "name"), SUBJECTS)
@@ -103,6 +104,8 @@ def test_a_loop_that_does_not_repeat_is_noticed() -> None:
     """A proof whose k never takes the back edge: without it, these kernels would still pass."""
     for isa, name in SUBJECTS:
         kernel = kernel_called(isa, name)
+        if kernel.program.loop[0] == kernel.program.loop[1]:  # all of k is written out
+            continue
         back = kernel.program.loop[1] - 1
         kernel.program.code = kernel.program.code[:back] + kernel.program.code[back + 1 :]
         with pytest.raises(ProofError):
