@@ -55,7 +55,7 @@ void tw_scale_c(int dtype, int64_t m, int64_t n, const tw_scalar *beta, void *c,
     }
     bool zero = tw_scalar_is(dtype, beta, 0);
     int64_t element = tw_element_bytes(dtype);
-    /* No product is added, not even a zero: -0 stays what it is. */
+    /* No product is added, only zero: -0 becomes 0, as it does in kernels. */
     for (int64_t j = 0; j < n; j++) {
         char *column = (char *)c + j * ldc;
         for (int64_t i = 0; i < m; i++) {

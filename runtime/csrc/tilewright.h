@@ -8,9 +8,10 @@
  *
  * Usable from C99 and C++. Every function may be called from any thread at any time, and after fork. Memory is allocated
  * by the first product of each type and transposition (a table of 76 KB), by the first of each shape whose C has up to 65536
- * elements (a plan of 0.3 to 14 KB, at most 4096 of them) and by the first failing call of a thread; what is allocated so
- * is kept for the life of the process (the thread). Plans and tw_selftest's workspace are given back. A product of a shape seen before
- * allocates nothing, takes no lock and makes no system call.
+ * elements (a plan of 2 to 18 KB, at most 4096 of them) and by the first failing call of a thread; what is allocated so
+ * is kept for the life of the process (the thread). Plans and tw_selftest's workspace are given back. A small product of a shape
+ * seen before allocates nothing, takes no lock and makes no system call; one that goes through blocks may take memory for
+ * panels, at most the packed operand and 2 MB a thread, and wakes threads.
  *
  * Environment, read when the library is loaded:
  *     TILEWRIGHT_ISA    force one instruction set: "avx512", "avx2", "neon" or "scalar". Where it cannot be used every
@@ -176,7 +177,7 @@ TW_API const char *tw_special_name(int index);
  * operand     'A' or 'B': which side of the product it will stand on
  * trans       op: 'N', 'T', 'C' or 'R'
  * rows, columns   of op(x); x is stored columns x rows with 'T' and 'C'
- * alpha       one number, multiplied into what is packed; NULL: 1
+ * alpha       one number, multiplied into what is packed, 0 too (NaN stays NaN then); NULL: 1
  * ld          elements from one row (column-major: column) of x as stored to the next
  *
  * Errors: 1 to 9, the number of the argument that is wrong; TW_ERROR_TYPE, TW_ERROR_ISA. */
