@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,24 @@ def test_gemm(entry: Entry, data: st.DataObject) -> None:
             memory[2], lds[2],
         )  # fmt: skip
         assert np.array_equal(memory[2], wanted)
+
+
+@pytest.mark.parametrize("entry", GEMMS, ids=lambda entry: entry.symbol)
+def test_thin_products_come_out_the_same_again(entry: Entry) -> None:
+    """Operands exchanged from the second call on, where the plan takes a row of C as a column."""
+    random = np.random.default_rng(7)
+    layouts = [COLUMN] if entry.function == "fortran" else [ROW, COLUMN]
+    shapes = product(layouts, (1, 2), (1, 2, 5), (1, 3), "NTC", "NTC")
+    for layout, m, n, k, transa, transb in shapes:
+        a = whole(random, (m, k) if transa == "N" else (k, m), entry.letter)
+        b = whole(random, (k, n) if transb == "N" else (n, k), entry.letter)
+        lds = [max(1, x.shape[layout == ROW]) for x in (a, b, np.empty((m, n)))]
+        x, y = laid_out(a, layout, lds[0]), laid_out(b, layout, lds[1])
+        wanted = laid_out(operated(a, transa) @ operated(b, transb), layout, lds[2])
+        for _ in range(3):
+            c = np.full_like(wanted, 99)
+            gemm(entry, layout, transa, transb, m, n, k, 1, x, lds[0], y, lds[1], 0, c, lds[2])
+            assert np.array_equal(c, wanted), (layout, m, n, k, transa, transb)
 
 
 @pytest.mark.parametrize("entry", named("batch_strided"), ids=lambda entry: entry.symbol)
