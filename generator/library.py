@@ -104,8 +104,12 @@ def make_library(
         compiler,
         _blas_units(generated, runtime),
         objects,
-        include=[csrc, runtime / "blas", include],
-        headers=[csrc / "tilewright.h", csrc / "siblings.h", include / CBLAS, *runtime.glob("blas/*.h")],
+        include=[csrc, runtime / "blas", generated, include],
+        headers=[
+            *(csrc / name for name in ("tilewright.h", "siblings.h")),
+            *(generated / "tw_kernel.h", include / CBLAS),
+            *runtime.glob("blas/*.h"),
+        ],
         digests=digests,
     )
     if tidy:

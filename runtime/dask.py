@@ -153,6 +153,7 @@ def _plan(m: int, n: int, k: int, dtype: np.dtype[Any], pack: str, trans: str) -
 
 def _seen(block: Array) -> tuple[Array, str]:
     """Return a block as a plan takes it, and the operation that makes it what it was."""
+    matrix(block, "a block")  # a mask would be lost
     if block.flags.f_contiguous and not block.flags.c_contiguous:
         return block.T, "T"
     return np.ascontiguousarray(block), "N"

@@ -15,6 +15,7 @@ from .product import FLIPPED, OPERATIONS
 __all__ = ["Packed", "pack"]
 
 _LINE = 64
+_HEADER = 128  # bytes before the panels
 """Bytes of a cache line, to which panels are aligned."""
 
 
@@ -75,6 +76,10 @@ class Packed:
         if not right:
             raise PackedError("Packed: this pickle does not hold a packed operand; pack the matrix again.")
         _check(content)
+        if len(content) != _HEADER + rows * columns * dtype.itemsize:
+            raise PackedError(
+                f"Packed: {rows} x {columns} of {name} are not {len(content)} bytes; pack the matrix again."
+            )
         if crc32(content) != checksum:
             raise PackedError("Packed: the panels were edited or damaged on the way; pack the matrix again.")
         self._bytes = _room(len(content))

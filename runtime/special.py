@@ -30,15 +30,22 @@ __all__ = ["Specialized", "SpecializedProduct", "cache_folder", "specialize"]
 
 _FORMAT = 1
 _lock = threading.Lock()
+_importing = (
+    threading.Lock()
+)  # Python's own locks of modules stay taken in a child of a fork: a fork waits for the import
 _warned = False
 
 
 def _after_fork() -> None:
-    global _lock
-    _lock = threading.Lock()  # another thread may have held it
+    global _lock, _importing
+    _lock, _importing = threading.Lock(), threading.Lock()  # another thread may have held the first
 
 
-os.register_at_fork(after_in_child=_after_fork)
+os.register_at_fork(
+    before=lambda: _importing.acquire() and None,
+    after_in_parent=lambda: _importing.release(),
+    after_in_child=_after_fork,
+)
 
 
 @dataclass(frozen=True)
@@ -176,7 +183,8 @@ def _plan_of(shape: Sequence[Any]) -> Plan:
 def _generator() -> Any:
     """The installed generator, imported only here."""
     package = (__package__ or "").rpartition(".")[0]
-    return importlib.import_module(f"{package}.generator.special" if package else "generator.special")
+    with _importing:
+        return importlib.import_module(f"{package}.generator.special" if package else "generator.special")
 
 
 def _tiles(plan: Plan) -> list[Any]:

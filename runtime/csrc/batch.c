@@ -44,9 +44,10 @@ static inline void run(batch *all, const void *a, const void *b, void *c)
 /* What a batch comes to, every product having been tried: only memory can be short, of those that go through blocks. */
 static int end(const atomic_int *failed)
 {
-    return atomic_load(failed) == TW_OK
-               ? TW_OK
-               : tw_fail(TW_ERROR_MEMORY, "tw_gemm_batch: out of memory; some products were not computed.");
+    int status = atomic_load(failed);
+    return status == TW_OK ? TW_OK
+                           : tw_fail(status, "tw_gemm_batch: %s; some products were not computed.",
+                                     status == TW_ERROR_MEMORY ? "out of memory" : "no kernel for one of them");
 }
 
 /* A plan whose operand comes packed has no place for many. */
@@ -168,7 +169,14 @@ int tw_gemm_batch_strided(const tw_gemm_plan *plan, int64_t count, const void *a
                        "tw_gemm_batch_strided: stride_c is 0, so %lld products would be written to one C.",
                        (long long)count);
     }
-    int64_t element = tw_element_bytes(form->dtype);
+    int64_t element = tw_element_bytes(form->dtype), most = INT64_MAX / 16;
+    if (stride_a > most || stride_a < -most || stride_b > most || stride_b < -most || stride_c > most ||
+        stride_c < -most) {
+        return tw_fail(TW_ERROR_BATCH,
+                       "tw_gemm_batch_strided: strides %lld, %lld and %lld: beyond %lld, what an address "
+                       "can hold.",
+                       (long long)stride_a, (long long)stride_b, (long long)stride_c, (long long)most);
+    }
     strided each = {.stride_a = all.unread ? 0 : stride_a * element,
                     .stride_b = all.unread ? 0 : stride_b * element,
                     .stride_c = stride_c * element};
@@ -317,6 +325,10 @@ int tw_gemm_batch_groups(int64_t groups, const tw_gemm_plan *const *plans, const
                          const void *const *alpha, const void *const *a, const void *const *b, const void *const *beta,
                          void *const *c)
 {
+    if (groups < 0) {
+        return tw_fail(TW_ERROR_BATCH, "tw_gemm_batch_groups: there are %lld groups; it must be 0 or more.",
+                       (long long)groups);
+    }
     grouped each = {groups, plans, counts, alpha, a, b, beta, c, 0, 1, TW_OK};
     int64_t first = 0;
     for (int64_t group = 0; group < groups; first += counts[group++]) { /* all is checked before anything is written */

@@ -21,7 +21,8 @@ static uint64_t hash_of(const tw_key *key)
     uint64_t h = (uint64_t)key->m * UINT64_C(0x9e3779b97f4a7c15) + (uint64_t)key->n * UINT64_C(0xc2b2ae3d27d4eb4f) +
                  (uint64_t)key->k * UINT64_C(0x165667b19e3779f9) + (uint64_t)key->lda * UINT64_C(0x27d4eb2f165667c5) +
                  (uint64_t)key->ldb * UINT64_C(0x85ebca77c2b2ae63) + (uint64_t)key->ldc * UINT64_C(0xd6e8feb86659fd93) +
-                 (uint64_t)(key->layout + key->transa * 8 + key->transb * 1024 + key->variant * 131072) *
+                 ((uint64_t)key->layout + (uint64_t)key->transa * 8 + (uint64_t)key->transb * 1024 +
+                  (uint64_t)key->variant * 131072) *
                      UINT64_C(0xa0761d6478bd642f);
     return h ^ h >> 32;
 }

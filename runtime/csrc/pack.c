@@ -180,11 +180,26 @@ int tw_packed_check(const void *packed, int64_t bytes)
         return tw_fail(TW_ERROR_PACKED, "a packed operand of %lld bytes is %s: here are %lld.", (long long)header.bytes,
                        bytes < header.bytes ? "cut off" : "followed by something else", (long long)bytes);
     }
-    for (int isa = 0; isa < TW_ISAS; isa++) {
+    int dtype = tw_dtype_of(header.dtype), side = header.side;
+    int64_t elements, panels;
+    bool whole = dtype >= 0 && (side == TW_VECTOR_SIDE || side == TW_SCALAR_SIDE) && header.lines >= 0 &&
+                 header.k >= 0 && !__builtin_mul_overflow(header.lines, header.k, &elements) &&
+                 !__builtin_mul_overflow(elements, tw_element_bytes(dtype), &panels) &&
+                 panels == header.bytes - (int64_t)sizeof header;
+    for (int isa = 0; isa < TW_ISAS && whole; isa++) {
         if (strncmp(header.isa, tw_isa_name(isa), sizeof header.isa) == 0 && tw_isa_kernels(isa) &&
             tw_isa_supported(isa)) {
-            return TW_OK;
+            if (header.width == tw_panel_width(isa, dtype, side)) {
+                return TW_OK;
+            }
+            whole = false;
         }
+    }
+    if (!whole) {
+        return tw_fail(TW_ERROR_PACKED,
+                       "this header contradicts itself: %lld lines of %lld steps in %lld bytes, panels "
+                       "%d wide; pack the matrix again.",
+                       (long long)header.lines, (long long)header.k, (long long)header.bytes, header.width);
     }
     return tw_fail(TW_ERROR_PACKED, "packed for %.8s, which is not to be had here; pack the matrix again.", header.isa);
 }

@@ -198,7 +198,8 @@ static bool given(tw_blocked *plan, const tw_wish *wish, int *status)
     int64_t most = deepest(plan);
     if (is_long && plan->size[other] <= 2 * plan->stand[other].width) {
         most = at_least(caches.second / 4 / (plan->size[other] * element), most); /* read from end to end */
-    } else if (!is_long && plan->size[side] <= 8 && !along_k(plan, other) && other == TW_VECTOR_SIDE) {
+    } else if (!is_long && plan->size[side] <= 8 && !along_k(plan, other) && other == TW_VECTOR_SIDE &&
+               !plan->stand[other].conj) { /* what is packed already cannot be conjugated in its place */
         plan->stand[other].format = TW_DIRECT;
         most = 16;
     }
@@ -214,7 +215,7 @@ static bool stream(tw_blocked *plan, const tw_wish *wish, int *status)
     if (plan->size[0] < plan->size[1]) {
         turn(plan);
     }
-    if (along_k(plan, TW_VECTOR_SIDE)) {
+    if (along_k(plan, TW_VECTOR_SIDE) || (wish->reproducible && plan->turned)) { /* C^T is added up in another order */
         return false;
     }
     panels(plan, TW_SCALAR_SIDE);

@@ -32,6 +32,7 @@ static void run_ready(const void *a, const void *b, void *c, const tw_args *args
 
 void tw_plan_kernel(const tw_gemm_plan *plan, tw_kernel_fn *run, const tw_args **args)
 {
-    *run = plan->run != NULL ? plan->run : plan->ready != 0 ? run_ready : NULL;
+    bool expected = plan->exchanged == (plan->key.layout == TW_ROW_MAJOR); /* a row taken as a column exchanges again */
+    *run = !expected ? NULL : plan->run != NULL ? plan->run : plan->ready != 0 ? run_ready : NULL;
     *args = plan->sets[0];
 }

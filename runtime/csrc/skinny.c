@@ -113,12 +113,19 @@ int tw_skinny_plan_create(tw_gemm_plan **plan, int dtype, int layout, int transa
 
 int tw_gemm_plan_packed(const tw_gemm_plan *plan)
 {
+    if (plan == NULL) {
+        tw_refuse_plan("tw_gemm_plan_packed");
+        return 0;
+    }
     return plan->packed;
 }
 
 int tw_gemm_plan_execute_packed(const tw_gemm_plan *plan, const void *alpha, const void *a, const void *b,
                                 const void *beta, void *c)
 {
+    if (plan == NULL) {
+        return tw_refuse_plan("tw_gemm_plan_execute_packed");
+    }
     if (plan->packed == 0) {
         return tw_gemm_plan_execute(plan, alpha, a, b, beta, c);
     }
@@ -152,7 +159,7 @@ int tw_gemm_plan_execute_packed(const tw_gemm_plan *plan, const void *alpha, con
 void tw_gemm_plan_blocks(const tw_gemm_plan *plan, tw_plan_blocks *blocks)
 {
     *blocks = (tw_plan_blocks){0};
-    if (plan->count == 0) {
+    if (plan == NULL || plan->count == 0) {
         return;
     }
     const tw_form *form = &plan->form;

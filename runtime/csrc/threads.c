@@ -248,7 +248,10 @@ void tw_parallel(int threads, int64_t tasks, tw_task_fn run, void *context)
         atomic_store_explicit(&pool.taken, false, memory_order_release);
         return;
     }
+    bool before = serial; /* as workers do them: what a task comes to does not depend on who runs it */
+    serial = before || (threads > 1 && tasks > 1);
     for (int64_t task = 0; task < tasks; task++) {
         run(context, task);
     }
+    serial = before;
 }

@@ -77,15 +77,15 @@ def callers(names: list[str], arch: str) -> str:
     for kernel in (kernel for kernel in manifest(arch) if kernel["name"] in names):
         name = kernel["name"]
         lines.append(f"CALLERS(tw_{name})")
-        numbers = [
-            f"TW_ISA_{kernel['isa'].upper()}",
-            "sdcz".index(kernel["dtype"]),
-            MODES.index(kernel["mode"]),
-            0,
-            *(int(kernel[key]) for key in ("vector_dim", "mask_span", "paired", "mr", "nr")),
-        ]
-        fields = ", ".join(map(str, numbers))
-        rows += [f'    {{"{name}", once_tw_{name}, {fields}}},', f'    {{"{name}/again", again_tw_{name}, {fields}}},']
+        fields = {
+            "isa": f"TW_ISA_{kernel['isa'].upper()}",
+            "dtype": "sdcz".index(kernel["dtype"]),
+            "mode": MODES.index(kernel["mode"]),
+            **{key: int(kernel[key]) for key in ("vector_dim", "mask_span", "paired", "mr", "nr")},
+        }
+        rest = ", ".join(f".{field} = {value}" for field, value in fields.items())
+        for suffix, run in (("", "once"), ("/again", "again")):
+            rows.append(f'    {{.name = "{name}{suffix}", .run = {run}_tw_{name}, {rest}}},')
     lines += [
         "PUBLIC const tw_kernel tw_kernels[] = {",
         *rows,

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import tilewright.runtime as tw
@@ -120,7 +120,11 @@ def test_products_are_exact_whatever_the_tiler(tiler: str, isa: str) -> None:
 def test_the_default_is_never_worse_than_fixed_rules_by_its_own_measure(
     isa: str, dtype: np.dtype[Any], trans: tuple[str, str], m: int, n: int, k: int
 ) -> None:
-    """A search that misses what a plain rule finds; a cost that the search does not use."""
+    """A search that misses what a plain rule finds; a cost that the search does not use.
+
+    The search also counts what is in no tile's price: 0.7 ns from tile to tile, and operands beyond the first cache.
+    """
+    assume(max(m, n) * k * dtype.itemsize <= 52 << 10)
     predicted = {}
     try:
         for tiler in ("measured", "greedy", "rebalance"):
@@ -130,8 +134,8 @@ def test_the_default_is_never_worse_than_fixed_rules_by_its_own_measure(
     finally:
         assert lib.tw_tiler_set(ffi.NULL) == lib.TW_OK
     if predicted["measured"].path != "walk":
-        best = min(how.nanoseconds for how in predicted.values())
-        assert predicted["measured"].nanoseconds <= best * (1 + 1e-5)
+        costs = {tiler: how.nanoseconds + 0.7 * len(how.tiles) for tiler, how in predicted.items()}
+        assert costs["measured"] <= min(costs.values()) * (1 + 1e-5)
 
 
 def test_a_new_shape_is_planned_within_a_millisecond() -> None:
