@@ -25,8 +25,7 @@ static estimate reckon(const tw_form *form, int64_t lines, int64_t others)
     estimate e = {.packed = work > floor ? work : floor, .packing = once};
     /* Unpacked, a long operand with few partners is read where it lies, as fast as its panels; one with very many is packed
      * on the way at little cost. Between them panels save about a twentieth (measured: docs/skinny.md). */
-    bool near = bytes <= (double)tw_caches_here().last / 2;
-    e.plain = others <= 128 && others >= (near ? 16 : 48) ? 1.05 * e.packed : e.packed;
+    e.plain = others >= 48 && others <= 128 ? 1.05 * e.packed : e.packed;
     return e;
 }
 
