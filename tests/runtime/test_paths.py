@@ -171,16 +171,20 @@ except MemoryError as error:
 
 @pytest.mark.parametrize("isa", RUNNABLE)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_reproducible_products_do_not_depend_on_neighbours_or_threads(isa: str, dtype: np.dtype[Any]) -> None:
-    """A dot product, a split of k or a block length chosen by shape: the same row gets other bits beside other rows."""
+@pytest.mark.parametrize("beta", [0, 0.3])
+def test_reproducible_products_do_not_depend_on_neighbours_or_threads(
+    isa: str, dtype: np.dtype[Any], beta: float
+) -> None:
+    """A dot product, a split of k, a block length chosen by shape, beta C added last: other bits beside other rows."""
     rng = np.random.default_rng(13)
     k = 700
     a = rng.standard_normal((150, k)).astype(dtype)
     b = rng.standard_normal((k, 60)).astype(dtype)
     if dtype.kind == "c":
         a, b = (a + 1j * a[::-1]).astype(dtype), (b + 1j * b[::-1]).astype(dtype)
+    c = rng.standard_normal((150, 60)).astype(dtype)
     with forced(isa):
-        whole = tw.skinny_plan(150, 60, k, dtype, pack=None, reproducible=True)(a, b)
+        whole = tw.skinny_plan(150, 60, k, dtype, pack=None, reproducible=True)(a, b, c.copy(), beta=beta)
         for rows, columns, number in ((1, 1, 1), (2, 60, 2), (150, 1, 2), (17, 9, 3), (49, 30, 1)):
             x, y = np.ascontiguousarray(a[:rows]), np.ascontiguousarray(b[:, :columns])
             plans: list[Any] = [
@@ -190,7 +194,9 @@ def test_reproducible_products_do_not_depend_on_neighbours_or_threads(isa: str, 
                 for plan in plans:
                     first = plan.pack(x) if plan.packs == "a" else x
                     second = plan.pack(y) if plan.packs == "b" else y
-                    assert np.array_equal(plan(first, second), whole[:rows, :columns])
+                    out = np.ascontiguousarray(c[:rows, :columns])
+                    out = plan(first, second, out.copy(), beta=beta)
+                    assert np.array_equal(out, whole[:rows, :columns])
 
 
 def test_reproducible_by_environment() -> None:
