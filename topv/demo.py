@@ -118,7 +118,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--question", help="what to ask (default: the model's own example.txt)")
     add("--keep", type=_number, default=0.33, help="share of the visual tokens, or their number (default 0.33)")
     add("--layer", type=int, default=2, help="tokens are scored in this layer, cut behind it (default 2)")
-    add("--selector", default="topv", choices=names(), help="who chooses (default topv)")
+    add(
+        "--selector",
+        default="topv",
+        choices=names(),
+        help="who chooses (default topv); write --selector=-norm with its sign",
+    )
     add("--recovery", type=_number, help="bring back every n-th discarded token, or this share of the budget")
     add("--tokens", type=int, default=32, help="how many to generate at most (default 32)")
     add("--output", type=Path, default=Path("topv-demo.png"), help="the drawing (default topv-demo.png)")
