@@ -3,7 +3,7 @@
 
 enum { VERSION = 1 };
 
-static const char magic[8] = "TWPACKED";
+static const char magic[8] = {'T', 'W', 'P', 'A', 'C', 'K', 'E', 'D'};
 
 enum {
     ARGUMENT_LAYOUT = 2,
