@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ..support import CI, ROOT, Unavailable, miss
+from ..support import CI, Unavailable, miss
 from .emulation import EmulatedPython, emulated_python, install_runtime, is_there
 from .machines import is_native
 
@@ -120,7 +120,7 @@ def test_tune_on_aarch64(python: EmulatedPython, tmp_path: Path) -> None:
 
 
 def test_first_table_on_aarch64(python: EmulatedPython) -> None:
-    """What `build.py` ends with there, and `build.py bench quick`: every element within its bound, a row a shape."""
-    said = python.run((ROOT / "benchmarks" / "quick.py").read_text(), TILEWRIGHT_TUNING="off")
+    """What `build.py` ends with there, and `tilewright bench`: every element within its bound, a row a shape."""
+    said = python.run("from tilewright.runtime.bench import main; main()", TILEWRIGHT_TUNING="off")
     assert "GFLOP/s, neon on" in said
     assert len([line for line in said.splitlines() if line.startswith(("float", "complex"))]) == 8
