@@ -289,11 +289,7 @@ int tw_sgemm(int layout, int transa, int transb, int64_t m, int64_t n, int64_t k
              int64_t lda, const float *b, int64_t ldb, float beta, float *c, int64_t ldc)
 {
     if (again(TW_S, layout, transa, transb, m, n, k, a, lda, b, ldb, c, ldc, &alpha, &beta) &&
-        run(a, b, c,
-            alpha != 1  ? TW_GENERAL
-            : beta == 1 ? TW_ADDED
-            : beta == 0 ? TW_WRITTEN
-                        : TW_GENERAL)) {
+        run(a, b, c, TW_PLAIN(alpha, beta))) {
         return TW_OK;
     }
     return general_s(layout, transa, transb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
@@ -303,11 +299,7 @@ int tw_dgemm(int layout, int transa, int transb, int64_t m, int64_t n, int64_t k
              int64_t lda, const double *b, int64_t ldb, double beta, double *c, int64_t ldc)
 {
     if (again(TW_D, layout, transa, transb, m, n, k, a, lda, b, ldb, c, ldc, &alpha, &beta) &&
-        run(a, b, c,
-            alpha != 1  ? TW_GENERAL
-            : beta == 1 ? TW_ADDED
-            : beta == 0 ? TW_WRITTEN
-                        : TW_GENERAL)) {
+        run(a, b, c, TW_PLAIN(alpha, beta))) {
         return TW_OK;
     }
     return general_d(layout, transa, transb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);

@@ -378,6 +378,11 @@ typedef struct tw_wish {
 size_t tw_plan_bytes(const tw_gemm_plan *plan);
 size_t tw_plan_bytes_most(void);
 
+/* The variant of that type's letter as things are set now; a status, whose words begin with the entry's name. */
+int tw_variant_for(const char *entry, int dtype, int32_t *variant);
+/* Make a plan that its caller keeps, in memory of its own. A status. */
+int tw_plan_make(const char *entry, const tw_key *key, const tw_wish *wish, tw_gemm_plan **plan);
+
 /* Fill a plan that has room for `room` commands from a key that was not checked yet. NULL: no wish but what the key says.
  * A status; what it says names tw_?gemm's arguments. */
 int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room, const tw_wish *wish);

@@ -331,13 +331,11 @@ int tw_plan_run_once(const tw_key *key, const tw_scalar *alpha, const void *a, c
 
 /* ---- For callers who keep a plan themselves ---- */
 
-int tw_gemm_plan_create(tw_gemm_plan **plan, int dtype, int layout, int transa, int transb, int64_t m, int64_t n,
-                        int64_t k, int64_t lda, int64_t ldb, int64_t ldc)
+int tw_variant_for(const char *entry, int dtype, int32_t *variant)
 {
-    *plan = NULL;
     int type = tw_dtype_of(dtype), isa = tw_isa_current();
     if (type < 0) {
-        return tw_fail(TW_ERROR_TYPE, "tw_gemm_plan_create: dtype is %d; it must be 's', 'd', 'c' or 'z'.", dtype);
+        return tw_fail(TW_ERROR_TYPE, "%s: dtype is %d; it must be 's', 'd', 'c' or 'z'.", entry, dtype);
     }
     if (isa < 0) {
         return TW_ERROR_ISA;
@@ -345,13 +343,18 @@ int tw_gemm_plan_create(tw_gemm_plan **plan, int dtype, int layout, int transa, 
     if (tw_tiler_current() == NULL) {
         return TW_ERROR_TILER;
     }
-    tw_key key = {m, n, k, lda, ldb, ldc, layout, transa, transb, tw_variant(type, isa, atomic_load(&tw_tiler_now))};
+    *variant = tw_variant(type, isa, atomic_load(&tw_tiler_now));
+    return TW_OK;
+}
+
+int tw_plan_make(const char *entry, const tw_key *key, const tw_wish *wish, tw_gemm_plan **plan)
+{
     size_t most = tw_plan_bytes_most();
     tw_gemm_plan *made = malloc(most);
     if (made == NULL) {
-        return tw_fail(TW_ERROR_MEMORY, "tw_gemm_plan_create: out of memory for %zu bytes.", most);
+        return tw_fail(TW_ERROR_MEMORY, "%s: out of memory for %zu bytes.", entry, most);
     }
-    int status = tw_plan_fill(made, &key, TW_PLAN_TILES, NULL);
+    int status = tw_plan_fill(made, key, TW_PLAN_TILES, wish);
     if (status != TW_OK) {
         free(made);
         return status;
@@ -359,6 +362,19 @@ int tw_gemm_plan_create(tw_gemm_plan **plan, int dtype, int layout, int transa, 
     tw_gemm_plan *fitted = realloc(made, tw_plan_bytes(made));
     *plan = fitted ? fitted : made;
     return TW_OK;
+}
+
+int tw_gemm_plan_create(tw_gemm_plan **plan, int dtype, int layout, int transa, int transb, int64_t m, int64_t n,
+                        int64_t k, int64_t lda, int64_t ldb, int64_t ldc)
+{
+    *plan = NULL;
+    int32_t variant;
+    int status = tw_variant_for("tw_gemm_plan_create", dtype, &variant);
+    if (status != TW_OK) {
+        return status;
+    }
+    tw_key key = {m, n, k, lda, ldb, ldc, layout, transa, transb, variant};
+    return tw_plan_make("tw_gemm_plan_create", &key, NULL, plan);
 }
 
 void tw_gemm_plan_destroy(tw_gemm_plan *plan)

@@ -9,17 +9,12 @@ int tw_plan_shared(const tw_gemm_plan **plan, int dtype, int layout, int transa,
                    int64_t k, int64_t lda, int64_t ldb, int64_t ldc)
 {
     *plan = NULL;
-    int type = tw_dtype_of(dtype), isa = tw_isa_current();
-    if (type < 0) {
-        return tw_fail(TW_ERROR_TYPE, "tw_plan_shared: dtype is %d; it must be 's', 'd', 'c' or 'z'.", dtype);
+    int32_t variant;
+    int status = tw_variant_for("tw_plan_shared", dtype, &variant);
+    if (status != TW_OK) {
+        return status;
     }
-    if (isa < 0) {
-        return TW_ERROR_ISA;
-    }
-    if (tw_tiler_current() == NULL) {
-        return TW_ERROR_TILER;
-    }
-    tw_key key = {m, n, k, lda, ldb, ldc, layout, transa, transb, tw_variant(type, isa, atomic_load(&tw_tiler_now))};
+    tw_key key = {m, n, k, lda, ldb, ldc, layout, transa, transb, variant};
     return tw_cache_find(&key, plan);
 }
 

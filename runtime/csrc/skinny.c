@@ -45,15 +45,10 @@ int tw_skinny_plan_create(tw_gemm_plan **plan, int dtype, int layout, int transa
                           int flags)
 {
     *plan = NULL;
-    int type = tw_dtype_of(dtype), isa = tw_isa_current();
-    if (type < 0) {
-        return tw_fail(TW_ERROR_TYPE, "tw_skinny_plan_create: dtype is %d; it must be 's', 'd', 'c' or 'z'.", dtype);
-    }
-    if (isa < 0) {
-        return TW_ERROR_ISA;
-    }
-    if (tw_tiler_current() == NULL) {
-        return TW_ERROR_TILER;
+    int32_t variant;
+    int status = tw_variant_for("tw_skinny_plan_create", dtype, &variant);
+    if (status != TW_OK) {
+        return status;
     }
     if (pack != 'A' && pack != 'B' && pack != 'N' && pack != '?') {
         return tw_fail(TW_ERROR_PLAN, "tw_skinny_plan_create: pack is %d; it must be 'A', 'B', 'N' or '?'.", pack);
@@ -68,16 +63,17 @@ int tw_skinny_plan_create(tw_gemm_plan **plan, int dtype, int layout, int transa
     if ((flags & ~TW_PLAN_REPRODUCIBLE) != 0) {
         return tw_fail(TW_ERROR_PLAN, "tw_skinny_plan_create: flags is %d; only TW_PLAN_REPRODUCIBLE is known.", flags);
     }
-    int tiler = atomic_load(&tw_tiler_now) | (flags & TW_PLAN_REPRODUCIBLE ? TW_REPRODUCIBLE : 0);
+    variant |= flags & TW_PLAN_REPRODUCIBLE ? TW_REPRODUCIBLE << 16 : 0;
     bool row = layout == TW_ROW_MAJOR;
     if (pack == 'A') { /* not looked at, but a key is checked as a whole */
         lda = INT64_MAX / 16;
     } else if (pack == 'B') {
         ldb = INT64_MAX / 16;
     }
-    tw_key key = {m, n, k, lda, ldb, ldc, layout, transa, transb, tw_variant(type, isa, tiler)};
+    tw_key key = {m, n, k, lda, ldb, ldc, layout, transa, transb, variant};
     tw_form form;
-    int asked, status = tw_form_of(&key, &form, &asked);
+    int asked;
+    status = tw_form_of(&key, &form, &asked);
     if (status != TW_OK) {
         return status;
     }
@@ -95,20 +91,12 @@ int tw_skinny_plan_create(tw_gemm_plan **plan, int dtype, int layout, int transa
                              : (pack == 'A') != row ? 'A'
                                                     : 'B',
                     .threads = threads,
-                    .reproducible = tiler & TW_REPRODUCIBLE};
-    tw_gemm_plan *made = malloc(tw_plan_bytes_most());
-    if (made == NULL) {
-        return tw_fail(TW_ERROR_MEMORY, "tw_skinny_plan_create: out of memory for %zu bytes.", tw_plan_bytes_most());
+                    .reproducible = variant >> 16 & TW_REPRODUCIBLE};
+    status = tw_plan_make("tw_skinny_plan_create", &key, &wish, plan);
+    if (status == TW_OK) {
+        (*plan)->packed = pack == 'N' ? 0 : (char)pack;
     }
-    status = tw_plan_fill(made, &key, TW_PLAN_TILES, &wish);
-    if (status != TW_OK) {
-        free(made);
-        return status;
-    }
-    made->packed = pack == 'N' ? 0 : (char)pack;
-    tw_gemm_plan *fitted = realloc(made, tw_plan_bytes(made));
-    *plan = fitted ? fitted : made;
-    return TW_OK;
+    return status;
 }
 
 int tw_gemm_plan_packed(const tw_gemm_plan *plan)
