@@ -8,7 +8,6 @@ threads read as many bytes again and again: from a cache where they fit into one
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import os
 import subprocess
@@ -27,7 +26,7 @@ from .options import parser
 from .packed import USES, Times
 from .packed import measure as measure_packed
 from .problem import Array, Problem, Shape
-from .report import geometric_mean, machine, table, write_json
+from .report import geometric_mean, load_pyplot, machine, table, write_json
 
 PAUSE = 0.01  # seconds before a library's turn where there are threads: others' still spin
 PLAIN = ("openblas", "mkl", "blis", "eigen", "onednn")
@@ -315,12 +314,7 @@ def draw(path: str, cells: Sequence[Cell]) -> None:
     SystemExit
         Without matplotlib.
     """
-    try:
-        matplotlib = importlib.import_module("matplotlib")
-        matplotlib.use("Agg")
-        pyplot = importlib.import_module("matplotlib.pyplot")
-    except ImportError:
-        raise SystemExit("--figure needs matplotlib: --install-rivals brings it") from None
+    pyplot = load_pyplot()
     groups = list(dict.fromkeys(cell.group for cell in cells))
     lines = list(dict.fromkeys((cell.dtype, cell.threads) for cell in cells))
     names = list(dict.fromkeys(name for cell in cells for name in cell.gflops))

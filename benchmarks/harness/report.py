@@ -73,6 +73,21 @@ def write_json(path: str, data: Mapping[str, Any]) -> None:
     Path(path).write_text(json.dumps(clean(data), indent=1) + "\n")
 
 
+def load_pyplot() -> Any:
+    """Return matplotlib's pyplot, for files alone.
+
+    Raises
+    ------
+    SystemExit
+        Without matplotlib.
+    """
+    try:
+        importlib.import_module("matplotlib").use("Agg")
+        return importlib.import_module("matplotlib.pyplot")
+    except ImportError:
+        raise SystemExit("--figure needs matplotlib: --install-rivals brings it") from None
+
+
 def figure(path: str, cells: Sequence[Mapping[str, Any]], peaks: Mapping[str, float]) -> None:
     """Draw per cent of peak over the side of squares, a panel for each type and mode and a line for each library.
 
@@ -81,12 +96,7 @@ def figure(path: str, cells: Sequence[Mapping[str, Any]], peaks: Mapping[str, fl
     SystemExit
         Without matplotlib.
     """
-    try:
-        matplotlib = importlib.import_module("matplotlib")
-        matplotlib.use("Agg")
-        pyplot = importlib.import_module("matplotlib.pyplot")
-    except ImportError:
-        raise SystemExit("--figure needs matplotlib: python3 build.py bench small --install-rivals") from None
+    pyplot = load_pyplot()
     squares = [cell for cell in cells if cell["kind"] == "square"]
     dtypes = [dtype for dtype in "sdcz" if any(cell["type"] == dtype for cell in squares)]
     modes = [mode for mode in MODES if any(cell["mode"] == mode for cell in squares)]
