@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -39,7 +40,7 @@ class AbsentError(Exception):
     """A rival is not on this machine; the message says what was looked for."""
 
 
-class Rival:
+class Rival(ABC):
     """A library that multiplies plain row-major arrays.
 
     Attributes
@@ -57,9 +58,9 @@ class Rival:
     plain = True
     version = "unknown version"
 
+    @abstractmethod
     def task(self, problem: Problem) -> Task | None:
         """Return the task that solves a problem; None where this library cannot."""
-        raise NotImplementedError
 
 
 def load(path: Path | str) -> ctypes.CDLL:
