@@ -14,7 +14,7 @@ from ..registers import OutOfRegisters, Pool
 from ..schedule import interleave
 from .batch import general_registers
 from .epilogue import write_c
-from .fixed import Arguments, exact_turns
+from .fixed import Arguments, add_exact_turns
 from .tile import Program, Tile
 
 __all__ = ["dot_product"]
@@ -53,26 +53,12 @@ class _Dot:
         program.section("setup")
         program.add(self.arguments.load(), self.left.setup(), self.right.setup())
         if self.tile.k:
-            self._add_exact_turns()
+            add_exact_turns(program, self.k, self._clear, self._turn)
+            program.add(self.isa.label("rest"))
         else:
             self._add_loop()
         program.section("sums across lanes")
         self._finish()
-
-    def _add_exact_turns(self) -> None:
-        """All of a known k without a loop, as `KLoop` does it."""
-        isa, program, tile = self.isa, self.program, self.tile
-        by_multiply = tile.batch or isa.first_by_multiply
-        if not by_multiply:
-            program.add(self._clear(), isa.count_down(self.k, 1, "rest", negative=True))
-        elif not tile.batch:  # which is not called where there is nothing to sum
-            program.add(isa.count_down(self.k, 1, "main", negative=False))
-            program.section("nothing to sum")
-            program.add(self._clear(), isa.jump("rest"), isa.label("main"))
-        program.section(f"{tile.k} steps")
-        for number, steps in enumerate(exact_turns(tile.k, program.steps_a_turn)):
-            program.add(self._turn(steps, first=by_multiply and number == 0))
-        program.add(isa.label("rest"))
 
     def _add_loop(self) -> None:
         isa, program = self.isa, self.program

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from ..ir import Instruction, Reg
 from ..isa.base import Isa
 from ..registers import Pool
-from .tile import Tile
+from .tile import Program, Tile
 
-__all__ = ["Arguments", "exact_turns"]
+__all__ = ["Arguments", "add_exact_turns", "exact_turns"]
 
 
 class Arguments:
@@ -52,3 +52,31 @@ def exact_turns(k: int, unroll: int) -> Iterator[int]:
             steps //= 2
         yield steps
         k -= steps
+
+
+def add_exact_turns(
+    program: Program, k: Reg, clear: Callable[[], list[Instruction]], turn: Callable[[int, bool], list[Instruction]]
+) -> None:
+    """Add all of a known k without a loop, up to the label ``rest``, which the caller places.
+
+    What the register `k` holds at run time still tells whether there is anything to sum.
+
+    Parameters
+    ----------
+    program, k
+    clear : callable
+        All sums = 0.
+    turn : callable
+        So many steps; when True, they start the sums.
+    """
+    isa, tile = program.isa, program.tile
+    by_multiply = tile.batch or isa.first_by_multiply
+    if not by_multiply:
+        program.add(clear(), isa.count_down(k, 1, "rest", negative=True))
+    elif not tile.batch:  # which is not called where there is nothing to sum
+        program.add(isa.count_down(k, 1, "main", negative=False))
+        program.section("nothing to sum")
+        program.add(clear(), isa.jump("rest"), isa.label("main"))
+    program.section(f"{tile.k} steps")
+    for number, steps in enumerate(exact_turns(tile.k, program.steps_a_turn)):
+        program.add(turn(steps, by_multiply and number == 0))

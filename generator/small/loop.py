@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 
 from ..ir import Instruction, Reg
 from ..isa.base import Isa
-from .fixed import exact_turns
+from .fixed import add_exact_turns
 from .tile import Program, Tile
 
 __all__ = ["KLoop"]
@@ -44,7 +44,9 @@ class KLoop(ABC):
     def _add_loop(self) -> None:
         """All turns, from the choice of the first to the rest of k."""
         if self.tile.k:
-            self._add_exact_turns()
+            add_exact_turns(self.program, self.k, self._clear, self._turn)
+            self.program.section("the sums")
+            self.program.add(self.isa.label("rest"))
             return
         isa, program, unroll = self.isa, self.program, self.tile.unroll
         program.turns_outside = int(isa.first_by_multiply) + int(self.tile.pipeline)
@@ -66,22 +68,6 @@ class KLoop(ABC):
             program.add(isa.jump_if_clear(self.k, steps.bit_length() - 1, skip))
             program.add(self._turn(steps), isa.label(skip))
             steps //= 2
-
-    def _add_exact_turns(self) -> None:
-        """All of a known k without a loop. What k is at run time still tells whether there is anything to sum."""
-        isa, program, tile = self.isa, self.program, self.tile
-        by_multiply = tile.batch or isa.first_by_multiply
-        if not by_multiply:
-            program.add(self._clear(), isa.count_down(self.k, 1, "rest", negative=True))
-        elif not tile.batch:  # which is not called where there is nothing to sum
-            program.add(isa.count_down(self.k, 1, "main", negative=False))
-            program.section("nothing to sum")
-            program.add(self._clear(), isa.jump("rest"), isa.label("main"))
-        program.section(f"{tile.k} steps")
-        for number, steps in enumerate(exact_turns(tile.k, tile.unroll)):
-            program.add(self._turn(steps, first=by_multiply and number == 0))
-        program.section("the sums")
-        program.add(isa.label("rest"))
 
     def _add_turns(self) -> None:
         """Turns that load for themselves."""
