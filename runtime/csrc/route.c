@@ -336,10 +336,12 @@ static int choose(const tw_form *form, const tw_wish *wish)
     tw_caches caches = tw_caches_here();
     int64_t m = form->m, n = form->n, k = form->k, element = tw_element_bytes(form->dtype);
     double work = (double)m * (double)n * (double)k, bytes = (double)element * (double)k * (double)(m + n);
-    if (work <= 96. * 96. * 96. && bytes <= (double)caches.second / 2) {
+    int64_t s = at_most(m, n), l = at_least(m, n);
+    /* Tiles where they lie are the faster up to about 300 x 300, but they run on one thread: up to where two are worth while. */
+    bool small = work <= 96. * 96. * 96. || (l < 4 * s && nanoseconds_of(form) < 2 * tw_thread_share(-1));
+    if (small && bytes <= (double)caches.second / 2) {
         return wish->reproducible ? TW_PATH_BLOCKED : TW_PATH_TILES;
     }
-    int64_t s = at_most(m, n), l = at_least(m, n);
     if (l <= 128 && k >= 16 * l) {
         return TW_PATH_INNER;
     }
