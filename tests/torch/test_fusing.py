@@ -101,7 +101,8 @@ class Wrapped(nn.Module):
 
     def __init__(self, **options: Any) -> None:
         super().__init__()
-        self.act = partial(functional.gelu, **options)
+        gelu: Any = functional.gelu
+        self.act = partial(gelu, **options)
 
     def forward(self, input: Tensor) -> Any:
         return self.act(input)
@@ -128,7 +129,7 @@ FUSED: dict[str, tuple[Callable[[], nn.Module], list[str]]] = {
     "by keyword": (ByKeyword, ["silu"]),
     "relu": (lambda: Parent(nn.ReLU(inplace=True)), ["relu"]),
     "gelu": (lambda: Parent(nn.GELU()), ["gelu"]),
-    "tanh form": (lambda: Parent(nn.GELU("tanh")), ["gelu_tanh"]),
+    "tanh form": (lambda: Parent(nn.GELU(approximate="tanh")), ["gelu_tanh"]),
     "wrapped": (lambda: Parent(Wrapped(approximate="tanh")), ["gelu_tanh"]),
     "sequence": (lambda: _sequence(nn.GELU, nn.LeakyReLU), ["gelu"]),
     "sequence with a layer between": (lambda: _sequence(lambda: nn.LayerNorm(8), nn.ReLU), []),
@@ -162,7 +163,7 @@ def test_fused_where_it_is_so(name: str) -> None:
         assert [layer.activation for layer in report.packed.values() if layer.activation != "none"] == wanted
         torch.testing.assert_close(net(x), before, rtol=1e-5, atol=1e-6)
         if name == "branches":
-            plain = functional.linear(x, net.state_dict()["layer.weight"], net.layer.bias)  # type: ignore[arg-type]
+            plain = functional.linear(x, net.state_dict()["layer.weight"], net.state_dict()["layer.bias"])
             torch.testing.assert_close(net(x, plain=True), plain, rtol=1e-5, atol=1e-6)
         report.unpack()
         assert torch.equal(net(x), before)

@@ -25,11 +25,11 @@ def pack(model: nn.Module) -> Any:
 
 
 def logits_and_bounds(model: Any, inputs: dict[str, Any], count: int) -> tuple[Tensor, Tensor]:
-    """The last logits in float64, and by how much rounding in the layers' products can move the first `count` of them.
+    """`count` of the last logits in float64, and by how much rounding in the layers' products can move them.
 
-    An element y of a layer is off by at most (k + 4) u (|x| |W|^T + |b|), the rounding of x included, and what then goes
-    through an activation by twice that; a logit is off by the sum of that times |d logit / d y| over all elements of all
-    layers, to first order.
+    An element y of a layer is off by at most (k + 4) u (|x| |W|^T + |b|), the rounding of x included; twice that where
+    an activation follows in the epilogue. A logit is off by the sum of that times |d logit / d y| over all elements of
+    all layers, to first order.
     """
     outputs: list[tuple[Tensor, Tensor]] = []
 
@@ -37,7 +37,7 @@ def logits_and_bounds(model: Any, inputs: dict[str, Any], count: int) -> tuple[T
         size = args[0].abs() @ module.weight.abs().T + (0 if module.bias is None else module.bias.abs())
         outputs.append((out, (2 * (module.in_features + 4) * UNIT * size).detach()))
 
-    handles = [m.register_forward_hook(note) for m in model.modules() if isinstance(m, nn.Linear)]  # type: ignore[arg-type]
+    handles = [m.register_forward_hook(note) for m in model.modules() if isinstance(m, nn.Linear)]
     logits = model(**inputs).logits[:, -1]
     for handle in handles:
         handle.remove()
@@ -90,7 +90,7 @@ def test_ways_to_generate(name: str, options: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_composes_with_pruning(name: str) -> None:
-    """Layers that hide hooks from the pruning, or a pruning that keeps other tokens; packed before, within and undone."""
+    """Layers that hide hooks from the pruning, or a pruning that keeps other tokens; packed before or within it."""
     model, inputs = make(name, dtype=torch.float32), prompt(name, [1, 2], dtype=torch.float32)
 
     def run() -> tuple[Tensor, list[Any]]:
