@@ -75,7 +75,7 @@ def read() -> argparse.Namespace:
     if options.quick:
         options.rounds = 1
         if options.rows == list(WAYS):
-            options.rows = [name for name in WAYS if name not in ("compile", "max-autotune")]
+            options.rows = ["torch", "onnxruntime", "packed", "packed, pruned 33%"]
     options.size = TINY if options.quick else Size(layers=options.layers)
     return options
 
@@ -111,9 +111,9 @@ def estimate(options: argparse.Namespace) -> str:
     size, seconds = options.size, 0.0
     for threads in options.threads:
         for name in options.rows:
-            arithmetic = 2 * size.weights * size.prompt / 6e10 / threads
-            steps = 3 * size.new * 4 * size.weights / 1.5e10
-            seconds += 15 + (2 * options.rounds + 1) * arithmetic + options.rounds * steps
+            prefill = 2 * size.weights * size.prompt / 6e10 / threads
+            steps = 2.5 * size.new * 4 * size.weights / 1.5e10
+            seconds += 15 + 2 * (options.rounds + 1) * prefill + options.rounds * steps
             seconds += {"compile": 150, "max-autotune": 300}.get(name, 0)
     count = len(options.rows) * len(options.threads)
     gigabytes = 4 * size.weights / 1e9
@@ -140,46 +140,35 @@ def measure(options: argparse.Namespace, name: str) -> dict[str, Any]:
         return {"failed": str(error)}
     inputs, tokens = prompt(size), following(size)
 
-    def prefill() -> tuple[Any, Any, float]:
-        begun = time.perf_counter()
-        found, cache = way.prefill(inputs)
-        return found, cache, time.perf_counter() - begun
-
-    def decode(cache: Any, rows: int) -> tuple[list[Any], list[float]]:
-        found, took = [], []
-        for token in tokens:
+    def round(length: int) -> tuple[dict[int, Any], dict[int, float], dict[int, list[float]], int]:
+        """Prefill and decode for one row and for several; return logits, both times and the cache's size."""
+        logits, first, steps = {}, {}, {}
+        for rows in (1, ROWS):
             begun = time.perf_counter()
-            found.append(way.step(token.expand(rows, 1), cache))
-            took.append(time.perf_counter() - begun)
-        return [logits.numpy().copy() for logits in found], took
+            found, cache = way.prefill(inputs)
+            first[rows] = time.perf_counter() - begun
+            held = way.nbytes(cache)
+            cache = way.widen(cache, rows) if rows > 1 else cache
+            answers, steps[rows] = [found.expand(rows, -1).numpy().copy()], []
+            for token in tokens[:length]:
+                begun = time.perf_counter()
+                found = way.step(token.expand(rows, 1), cache)
+                steps[rows].append(time.perf_counter() - begun)
+                answers.append(found.numpy().copy())
+            logits[rows] = np.stack(answers)
+        return logits, first, steps, held
 
-    began = time.perf_counter()
-    _, cache, _ = prefill()  # what is made on the way is not measured, so it is made here
-    for rows in (1, ROWS):
-        cache = way.widen(cache, rows)
-        way.step(tokens[:1].expand(rows, 1), cache)
-        way.step(tokens[1:2].expand(rows, 1), cache)
-    way.ready["first calls"] = time.perf_counter() - began
-    first, single, together = [], [], []
-    logits: dict[int, Any] = {}
-    for _ in range(options.rounds):
-        for rows, times in ((1, single), (ROWS, together)):
-            start, cache, seconds = prefill()
-            first.append(seconds)
-            size_of_cache = way.nbytes(cache)
-            if rows > 1:
-                cache = way.widen(cache, rows)
-            steps, took = decode(cache, rows)
-            times.append(took)
-            logits[rows] = np.stack([np.broadcast_to(start.numpy(), steps[0].shape), *steps])
-            del cache, steps
+    way.spend("first calls", lambda: round(2))  # what is made on the way is not measured, so it is made here
+    rounds = [round(len(tokens)) for _ in range(options.rounds)]
+    logits, _, _, held = rounds[-1]
+    prefill = min(took for _, first, _, _ in rounds for took in first.values())
+    seconds = {rows: sum(map(min, zip(*(steps[rows] for _, _, steps, _ in rounds), strict=True))) for rows in (1, ROWS)}
     exact, kept = reference.logits(size, keep_of(name), timing.BUILD)
     mine = way.kept()
     return {
-        "row": name, "threads": THREADS, "keep": keep_of(name), "prefill": min(first),
-        "decode": sum(map(min, zip(*single, strict=True))),
-        "decode together": sum(map(min, zip(*together, strict=True))),
-        "peak memory": peak_memory(), "kv bytes": size_of_cache, "ready": way.ready,
+        "row": name, "threads": THREADS, "keep": keep_of(name), "prefill": prefill,
+        "decode": seconds[1], "decode together": seconds[ROWS],
+        "peak memory": peak_memory(), "kv bytes": held, "ready": way.ready,
         "difference": max(float(np.max(np.abs(found - exact[:, np.newaxis]))) for found in logits.values()),
         "same token": min(int(np.sum(found[:, 0].argmax(1) == exact.argmax(1))) for found in logits.values()),
         "tokens": len(exact), "largest logit": float(np.abs(exact).max()),

@@ -39,9 +39,8 @@ class Eager(Way):
         if not self.static:
             cache.batch_repeat_interleave(rows)
             return cache
-        wide = self._cache()
+        wide = self._cache(rows)
         for old, new in zip(cache.layers, wide.layers, strict=True):
-            new.lazy_initialization(*(part.expand(rows, -1, -1, -1) for part in (old.keys, old.values)))
             new.keys.copy_(old.keys)
             new.values.copy_(old.values)
             new.cumulative_length.copy_(old.cumulative_length)
@@ -53,14 +52,19 @@ class Eager(Way):
     def kept(self) -> Any:
         return None if self._pruning is None else self._pruning.kept_positions[0].numpy()
 
-    def _cache(self) -> Any:
+    def _cache(self, rows: int = 1) -> Any:
         """Return an empty cache: one that grows, as transformers makes it, or one with room for everything."""
         from transformers import DynamicCache, StaticCache
 
-        config = self.model.config.get_text_config()
-        if self.static:
-            return StaticCache(config=config, max_cache_len=self.size.prompt + self.size.new)
-        return DynamicCache(config=config)
+        config, size = self.model.config.get_text_config(), self.size
+        if not self.static:
+            return DynamicCache(config=config)
+        cache = StaticCache(config=config, max_cache_len=size.prompt + size.new)
+        cache.early_initialization(rows, size.heads, size.hidden // size.heads, torch.float32, torch.device("cpu"))
+        for layer in cache.layers:  # or freezing takes what the cache holds for constants
+            for part in (layer.keys, layer.values, layer.cumulative_length):
+                vars(part).pop("_dynamo_static_input_type", None)
+        return cache
 
 
 class Packed(Eager):
@@ -89,9 +93,13 @@ class Compiled(Eager):
 
 
 class Frozen(Compiled):
-    """torch.compile with max-autotune and frozen weights, whose first copies are given up."""
+    """torch.compile with max-autotune and frozen weights.
 
-    options: ClassVar[dict[str, Any]] = {"max_autotune": True, "freezing": True, "freezing_discard_parameters": True}
+    The first copies cannot be given up (freezing_discard_parameters): each graph lays out the weights anew, prefill,
+    one row and several being three.
+    """
+
+    options: ClassVar[dict[str, Any]] = {"max_autotune": True, "freezing": True}
 
 
 WAYS: dict[str, Callable[[Size], Way]] = {
