@@ -23,12 +23,12 @@ from harness.report import load_pyplot, machine, table, write_json
 import numpy as np  # isort: skip
 import torch  # isort: skip
 
-SHAPES = ("4096x4096", "11008x4096", "5632x2048", "1024x4096", "3072x768")  # outputs x inputs
+SHAPES = ("4096x4096", "11008x4096", "5632x2048", "1024x4096", "3072x768")  # outputs x inputs; the first is the goals'
 TOKENS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 576)
+FEWER = (1, 4, 16, 64, 256)  # for the layers behind the first: torch compiles for each number
 MAIN = SHAPES[0]
 GOALS = ((1, 1, 1.3), (2, 8, 3.0), (16, 64, 2.0), (128, 576, 1.4))  # tokens from, to; times as fast as torch eager
 OURS = "tilewright"
-PAUSE = 0.01  # seconds before a turn where there are threads: others' still spin
 
 
 @dataclass
@@ -94,7 +94,8 @@ def read() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="build.py bench linear", description=str(__doc__).partition("\n")[0])
     add = parser.add_argument
     add("--shapes", nargs="+", default=list(SHAPES), metavar="OUTxIN", help=f"layers (default: {' '.join(SHAPES)})")
-    add("--tokens", nargs="+", type=int, default=list(TOKENS), help="numbers of tokens (default: 1 to 576)")
+    words = f"numbers of tokens (default: {' '.join(map(str, TOKENS))}; every second for the layers behind the first)"
+    add("--tokens", nargs="+", type=int, help=words)
     add("--threads", nargs="+", type=int, default=[1, 2], help="numbers of threads (default: 1 2)")
     add("--ways", nargs="+", metavar="NAME", choices=list(stacks.WAYS), help="only these of " + ", ".join(stacks.WAYS))
     add("--rounds", type=int, default=7, help="turns of each way at each product (default 7)")
@@ -139,7 +140,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     for shape in options.shapes:
         outputs, inputs = map(int, shape.split("x"))
         stack = stacks.make(outputs, inputs, beyond)
-        x = np.random.default_rng(1).standard_normal((max(options.tokens), inputs), dtype=np.float32)
+        counts = options.tokens or (TOKENS if shape == MAIN else FEWER)
+        x = np.random.default_rng(1).standard_normal((max(counts), inputs), dtype=np.float32)
         checked = stacks.Checked(stack, x)
         ways: dict[str, stacks.Way] = {}
         for name in options.ways:
@@ -147,7 +149,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                 ways[name] = stacks.WAYS[name](stack)
             except (rivals.AbsentError, ImportError) as error:
                 absent[name] = str(error)
-        for tokens in options.tokens:
+        for tokens in counts:
             needed = 4 * (outputs * inputs + tokens * (outputs + inputs)), 2 * tokens * outputs * inputs
             least = needed[0] / bandwidth / 1e6, needed[1] / peak / 1e6
             cell = Cell(
@@ -181,8 +183,7 @@ def time_cell(
             cell.wrong.append(name)
             print(f"  WRONG, left out: {name} {cell}", flush=True)
     budget = 1e6 if options.quick else 3e7
-    pause = PAUSE if THREADS > 1 else 0
-    times = timing.interleave(timer, runs, rounds=options.rounds, budget=budget, pause=pause)
+    times = timing.interleave(timer, runs, rounds=options.rounds, budget=budget, quiet=THREADS > 1)
     cell.ms = {name: nanoseconds / cell.layers / 1e6 for name, nanoseconds in times.items()}
 
 

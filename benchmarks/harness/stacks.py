@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import importlib.metadata
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from tilewright import runtime
 
-from . import THREADS
+from . import THREADS, timing
 from .problem import Array
 from .rivals import AbsentError
 
@@ -113,6 +114,8 @@ class Compiled(Eager):
 
     def __init__(self, stack: Stack) -> None:
         super().__init__(stack)
+        # What was tuned depends on the number of threads, and may not come from another program's busy minute.
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(timing.BUILD / f"inductor-{THREADS}")
         torch.compiler.reset()
         self._compiled = torch.compile(self.stack, dynamic=False, options=self.options or None)
 
@@ -130,7 +133,7 @@ class Compiled(Eager):
 class Frozen(Compiled):
     """torch.compile with max-autotune and its weights frozen: constants that it may lay out as it likes."""
 
-    options: ClassVar[dict[str, Any]] = {"max_autotune": True, "freezing": True, "autotune_local_cache": False}
+    options: ClassVar[dict[str, Any]] = {"max_autotune": True, "freezing": True}
 
 
 class Packed(Eager):

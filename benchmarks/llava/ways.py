@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
 import torch
-from harness import THREADS
+from harness import THREADS, timing
 from torch import Tensor
 
 from tilewright import topv
@@ -85,6 +86,8 @@ class Compiled(Eager):
 
     def __init__(self, size: Size) -> None:
         super().__init__(size)
+        # What was tuned depends on the number of threads, and may not come from another program's busy minute.
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(timing.BUILD / f"inductor-{THREADS}")
         torch._dynamo.config.recompile_limit = 32
         # Dynamo reads from its own settings whether weights are constants; a graph's options come too late for it.
         for name, value in self.options.items():
