@@ -142,7 +142,9 @@ def measure(options: argparse.Namespace, name: str) -> dict[str, Any]:
 
     def round(length: int) -> tuple[dict[int, Any], dict[int, float], dict[int, list[float]], int]:
         """Prefill and decode for one row and for several; return logits, both times and the cache's size."""
-        logits, first, steps = {}, {}, {}
+        logits: dict[int, Any] = {}
+        first: dict[int, float] = {}
+        steps: dict[int, list[float]] = {}
         for rows in (1, ROWS):
             begun = time.perf_counter()
             found, cache = way.prefill(inputs)

@@ -71,7 +71,8 @@ def make(size: Size) -> Any:
         num_hidden_layers=size.layers, num_attention_heads=size.heads, num_key_value_heads=size.heads,
         max_position_embeddings=2048, eos_token_id=None,
     )  # fmt: skip
-    config: Any = LlavaConfig(vision_config=sight, text_config=text, image_token_id=size.vocabulary - 1)
+    config: Any = LlavaConfig(vision_config=sight, text_config=text)
+    config.image_token_id = size.vocabulary - 1
     with no_init_weights():
         model: Any = LlavaForConditionalGeneration(config)
     random = np.random.default_rng(8)

@@ -6,6 +6,7 @@ tower and the embeddings are torch's, eager: onnxruntime has the part that gener
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -34,15 +35,16 @@ class Decoder(Way):
         self.model = make(size)
         weights, epsilon = self._take()
         shapes = {name: weight.shape for name, weight in weights.items()}
-        self.spend(
-            "packing", lambda: setattr(self, "_session", session(graph(size, shapes, epsilon), weights, [MICROSOFT]))
-        )
+        begun = time.perf_counter()
+        self._session = session(graph(size, shapes, epsilon), weights, [MICROSOFT])
+        self.ready["packing"] = time.perf_counter() - begun
         # Matrices were laid out anew; the rest is used where it lies.
         self._weights = {name: weight for name, weight in weights.items() if not name.endswith("_proj")}
 
     def _take(self) -> tuple[dict[str, Any], float]:
         """Take the decoder's weights out of the model, in x out, so that nothing is held twice for long."""
-        text, weights = self.model.model.language_model, {}
+        text = self.model.model.language_model
+        weights: dict[str, Any] = {}
         angles = torch.outer(torch.arange(self.room, dtype=torch.float32), text.rotary_emb.inv_freq).numpy()
         weights |= {"cos": np.cos(angles), "sin": np.sin(angles), "norm": text.norm.weight.detach().numpy()}
         epsilon = text.norm.variance_epsilon
@@ -142,7 +144,7 @@ def graph(size: Size, shapes: dict[str, tuple[int, ...]], epsilon: float) -> Any
         x = add("Add", [x, linear(inner, f"{number}.down_proj")], [f"{number}.y"])
     add("Slice", [norm(x, "norm"), "minus one", "end", "axis"], ["final"])
     add("MatMul", ["final", "head_proj"], ["logits"])
-    cache = ["rows", size.heads, "room", size.hidden // size.heads]
+    cache: list[Any] = ["rows", size.heads, "room", size.hidden // size.heads]
     values = {"minus one": [-1], "end": [2**31 - 1], "axis": [1]}
     return helper.make_graph(
         nodes, "decoder",

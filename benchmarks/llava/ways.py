@@ -60,7 +60,7 @@ class Eager(Way):
         config, size = self.model.config.get_text_config(), self.size
         if not self.static:
             return DynamicCache(config=config)
-        cache = StaticCache(config=config, max_cache_len=size.prompt + size.new)
+        cache: Any = StaticCache(config=config, max_cache_len=size.prompt + size.new)
         cache.early_initialization(rows, size.heads, size.hidden // size.heads, torch.float32, torch.device("cpu"))
         for layer in cache.layers:  # or freezing takes what the cache holds for constants
             for part in (layer.keys, layer.values, layer.cumulative_length):
