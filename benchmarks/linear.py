@@ -111,7 +111,7 @@ def read() -> argparse.Namespace:
         if shape.count("x") != 1 or not all(side.isdigit() and int(side) > 0 for side in shape.split("x")):
             parser.error(f"--shapes {shape}: OUTxIN is wanted, as in {MAIN}")
     if options.quick:
-        options.shapes, options.tokens, options.rounds = ["192x256"], [1, 5], 1
+        options.shapes, options.tokens, options.rounds = ["256x384"], [1, 5], 1
         options.ways = options.ways or ["torch", "onnxruntime", "product", OURS]
     options.ways = options.ways or list(stacks.WAYS)
     return options

@@ -6,6 +6,7 @@ import argparse
 import logging
 import time
 from collections.abc import Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from .selectors import names
 
 __all__ = ["answer", "main", "prompt_of"]
 
+LEAST = signature(pack_linears).parameters["min_features"].default
 # The small model that the benchmark trains; it lies in a checkout, not in a wheel.
 SMALL = Path(__file__).resolve().parent.parent / "benchmarks" / "topv" / "checkpoints" / "seed-1"
 
@@ -42,13 +44,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plain = _show("whole", model, processor, inputs, options.tokens)
     with prune(model, options.keep, options.layer, options.selector, options.recovery):
         _show("pruned", model, processor, inputs, options.tokens, plain)
-    packing = pack_linears(model)
+    packing = pack_linears(model, min_features=options.min_features)
     _show("packed", model, processor, inputs, options.tokens, plain)
     with prune(model, options.keep, options.layer, options.selector, options.recovery) as pruning:
         _show("both", model, processor, inputs, options.tokens, plain)
     packing.unpack()
     report, left = pruning.report(), f", {len(packing.left)} left as they are" if packing.left else ""
     print(f"\n{report}\npacked {len(packing.packed)} linear layers, {packing.nbytes / 1e6:.1f} MB{left}")
+    if not packing.packed:
+        print("no linear layer is large enough to be worth it; --min-features 64 packs smaller ones all the same")
     draw(report.images, inputs, picture).save(options.output)
     print(f"kept tokens drawn over the picture: {options.output}")
     return 0
@@ -139,6 +143,8 @@ def _parser() -> argparse.ArgumentParser:
         choices=names(),
         help="who chooses (default topv); write --selector=-norm with its sign",
     )
+    words = f"linear layers with fewer features on a side are not packed (default {LEAST})"
+    add("--min-features", type=int, default=LEAST, help=words)
     add("--recovery", type=_number, help="bring back every n-th discarded token, or this share of the budget")
     add("--tokens", type=int, default=32, help="how many to generate at most (default 32)")
     add("--output", type=Path, default=Path("topv-demo.png"), help="the drawing (default topv-demo.png)")

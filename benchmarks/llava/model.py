@@ -54,7 +54,9 @@ class Size:
         return "-".join(str(value) for value in asdict(self).values())
 
 
-TINY = Size(layers=4, hidden=64, between=160, heads=4, vocabulary=300, side=6, sight=32, sight_layers=2, words=9, new=5)
+TINY = Size(
+    layers=4, hidden=256, between=640, heads=4, vocabulary=300, side=6, sight=64, sight_layers=2, words=9, new=5
+)
 
 
 def make(size: Size) -> Any:

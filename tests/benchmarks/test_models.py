@@ -27,7 +27,7 @@ def test_linear_compares_and_says_what_is_reached(tmp_path: Path) -> None:
     """A way that is left out in silence, a time of nothing, a goal that nobody judges."""
     printed, data = bench("linear", tmp_path / "out.json", "--quick", "--threads", "1", "--ways", "torch", "tilewright")
     assert data["wrong"] == []
-    assert [(cell["shape"], cell["tokens"]) for cell in data["cells"]] == [("192x256", 1), ("192x256", 5)]
+    assert [(cell["shape"], cell["tokens"]) for cell in data["cells"]] == [("256x384", 1), ("256x384", 5)]
     for cell in data["cells"]:
         assert set(cell["ms"]) == {"torch", "tilewright"}
         assert all(ms > 0 for ms in cell["ms"].values())
