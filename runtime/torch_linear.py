@@ -85,6 +85,7 @@ class Weight:
         self.packed: Tensor | None = None
         self._told: ReferenceType[Tensor] | None = None
 
+    @torch.inference_mode(False)  # tensors made within it could never be trained again
     def pack(self) -> None:
         """Put panels in the place of the elements.
 
@@ -98,6 +99,7 @@ class Weight:
         self.parameter.data = torch.empty(1).expand(self.shape)
         self.parameter.__class__ = PackedParameter
 
+    @torch.inference_mode(False)
     def release(self) -> None:
         """Put the elements back. Where there is no memory for them they take the panels' place."""
         if self.packed is None:

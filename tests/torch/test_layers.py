@@ -340,6 +340,22 @@ def test_training_raises() -> None:
     assert net[2].weight.grad is not None
 
 
+def test_packed_in_inference_mode_and_trained_again() -> None:
+    """Weights that can never be trained again, because they were put back in inference mode."""
+    net = model()
+    wanted = net(X)
+    with torch.inference_mode():
+        report = packed(net)
+        same(net(X), wanted)
+    same(net(X), wanted)
+    with torch.inference_mode():
+        net.load_state_dict(net.state_dict())
+        report.unpack()
+    with torch.enable_grad():
+        net(X).sum().backward()
+    assert torch.equal(net(X), wanted)
+
+
 def test_a_packed_weight_cannot_be_read() -> None:
     """Memory without values, computed with."""
     net = model()
@@ -381,10 +397,16 @@ def test_compiles_without_a_graph_break() -> None:
     """A layer that the compiler cannot look into; what it has seen of one model used for another number of tokens."""
     net = model()
     wanted = [net(X), net(X[:1])]
-    packed(net)
+    report = packed(net)
     compiled: Any = torch.compile(net, fullgraph=True, backend="aot_eager")
     same(compiled(X), wanted[0])
     same(compiled(X[:1]), wanted[1])
+    other = {key: 2 * value for key, value in net.state_dict().items()}
+    net.load_state_dict(other)
+    same(compiled(X), net(X))
+    doubled = net(X)
+    report.unpack()
+    same(compiled(X), doubled)
 
 
 @pytest.mark.slow
