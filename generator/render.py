@@ -133,6 +133,8 @@ def _about(kernel: Kernel) -> list[str]:
     size = f"C[{tile.mr}x{tile.nr}]"
     live = ""
     lds = "any lda, ldb, ldc"
+    if tile.on_panels:
+        lds = f"panels {tile.mr} and {tile.nr} wide, any ldc"
     if tile.k:
         known = ", ".join(f"{name} {ld or 'any'}" for name, ld in zip(("lda", "ldb", "ldc"), tile.lds, strict=True))
         lds = f"k {tile.k}, {known}{', a batch of them' if tile.batch else ''}"
@@ -145,7 +147,7 @@ def _about(kernel: Kernel) -> list[str]:
         "",
         f"  {size} = alpha * {a_text} * {b_text} + beta * C        column-major, {lds}{live}",
         "",
-        f"spec      generator/specs/{'exact' if tile.k else isa.name}.yaml: {kernel.dtype.letter} {tile.mode.name}"
+        f"spec      generator/specs/{'exact' if tile.k else 'packed' if tile.on_panels else isa.name}.yaml: {kernel.dtype.letter} {tile.mode.name}"
         f"          template  templates/{isa.template}",
         f"inputs    sha256:{kernel.spec_hash}          see it alone  python3 build.py show {kernel.name}",
         f"vectors   {_map(isa, program.vectors.purposes)}",

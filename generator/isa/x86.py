@@ -17,7 +17,7 @@ from ..abi import offset
 from ..ir import Imm, Instruction, Mem, Op, Reg, Target, Vec
 from ..registers import Pool
 from . import x86_ops as op
-from .base import Code, Column, CWalker, Isa, LineOperand, ProblemOperand, ScalarOperand, TurnedBlock, VectorOperand
+from .base import SECOND_CACHE, Code, Column, CWalker, Isa, LineOperand, ProblemOperand, ScalarOperand, TurnedBlock, VectorOperand
 from .turn import Interleave, turn
 from .x86_operands import ColumnsOfC, DotLines, LineScalars, Problems, SideScalars, TurnedVectors, Vectors
 
@@ -183,6 +183,10 @@ class X86(Isa):
 
     def prefetch(self, place: Reg) -> Code:
         return [Instruction(op.PREFETCH, (Mem(place, 1),))]
+
+    def fetch(self, place: Reg, ahead: int, further: int) -> Code:
+        kind = op.FETCH if ahead < SECOND_CACHE else op.FETCH_SECOND
+        return [Instruction(kind, (Mem(place, 1, disp=ahead + further),))]
 
     def finish(self, code: Sequence[Instruction]) -> Code:
         # What writes 128 bits clears those above, so code of such instructions alone leaves nothing to clear.

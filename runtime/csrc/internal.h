@@ -70,6 +70,25 @@ enum { TW_COST_STEPS = 4 }; /* values of k at which kernels are timed */
 /* Nanoseconds of one call of the kernel, call + k step, for k near this one: as measured on this machine, or by default. */
 tw_cost_line tw_cost_near(const tw_kernel *kernel, int64_t k);
 
+/* Nanoseconds of 64 k steps of a kernel on panels, out of the second cache or from memory; as above. */
+float tw_panel_cost(const tw_kernel *kernel, int place);
+
+enum { TW_USES = 9 }; /* numbers of lines of the other operand at which packing is measured: 1, 2, 4 ... 256 */
+
+/* What it takes to pack an operand, and to multiply it where it lies and packed: nanoseconds an element, one thread. */
+typedef struct tw_use_cost {
+    double packing, lies[TW_USES], packed[TW_USES];
+} tw_use_cost;
+
+/* As measured here with this ISA: an operand whose lines are, or are not, neighbours along k, from a cache or memory. False:
+ * nobody measured. */
+bool tw_use_cost_of(int isa, int dtype, bool along_k, int place, tw_use_cost *cost);
+
+/* ---- onpanels.c ---- */
+
+/* Times have changed: choose kernels on panels anew. */
+void tw_panel_kernels_forget(void);
+
 /* ---- scalar.c: the four types ---- */
 
 static inline int64_t tw_element_bytes(int dtype)

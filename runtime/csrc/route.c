@@ -120,7 +120,8 @@ static bool settle(tw_blocked *plan, const tw_wish *wish, int *status)
 static void panels(tw_blocked *plan, int side)
 {
     plan->stand[side].format = TW_PANELS;
-    plan->stand[side].width = tw_panel_width(plan->isa, plan->dtype, side);
+    plan->stand[side].width =
+        tw_panel_width(plan->isa, plan->dtype, side == plan->filling ? TW_VECTOR_SIDE : TW_SCALAR_SIDE);
 }
 
 /* k in blocks of equal length, at most `most`. */
@@ -165,7 +166,7 @@ void tw_blocked_share(tw_blocked *plan)
  * block is the less often C is read and written. */
 static int64_t deepest(const tw_blocked *plan)
 {
-    int64_t step = plan->stand[TW_SCALAR_SIDE].width * tw_element_bytes(plan->dtype);
+    int64_t step = plan->stand[!plan->filling].width * tw_element_bytes(plan->dtype);
     return at_most(at_least(tw_caches_here().first / step, 64), 512);
 }
 
@@ -183,28 +184,33 @@ static bool blocked(tw_blocked *plan, const tw_wish *wish, int *status)
     return settle(plan, wish, status);
 }
 
-/* One operand comes packed. If it is the long one its panels are the chunks; nothing is turned, for panels have a side. */
+/* One operand comes packed; its panels fill vectors. If it is the long one its panels are the chunks. A short one on the scalar
+ * side is no whole panel, so that C^T is computed; not of a reproducible product, which adds that up in another order. */
 static bool given(tw_blocked *plan, const tw_wish *wish, int *status)
 {
     tw_caches caches = tw_caches_here();
     int64_t element = tw_element_bytes(plan->dtype);
     int side = wish->given == 'A' ? TW_VECTOR_SIDE : TW_SCALAR_SIDE, other = !side;
+    int width = tw_panel_width(plan->isa, plan->dtype, TW_VECTOR_SIDE);
+    if (side == TW_SCALAR_SIDE && plan->size[side] < 4 * width && !wish->reproducible) {
+        turn(plan);
+        side = TW_VECTOR_SIDE;
+        other = !side;
+    }
+    plan->filling = side;
     panels(plan, side);
     plan->stand[side].format = TW_GIVEN;
     plan->stand[side].conj = false;
     panels(plan, other);
     bool is_long = plan->size[side] >= plan->size[other];
     plan->split = is_long ? side : other;
-    int64_t most = deepest(plan);
-    if (is_long && plan->size[other] <= 2 * plan->stand[other].width) {
+    int64_t most = deepest(plan), few = plan->stand[other].width;
+    if (is_long && plan->size[other] <= few) {
         most = at_least(caches.second / 4 / (plan->size[other] * element), most); /* read from end to end */
-    } else if (!is_long && plan->size[side] <= 8 && !along_k(plan, other) && other == TW_VECTOR_SIDE &&
-               !plan->stand[other].conj) { /* what is packed already cannot be conjugated in its place */
-        plan->stand[other].format = TW_DIRECT;
-        most = 16;
     }
     plan->kc = wish->reproducible ? 256 : even(plan->k, most);
-    plan->lines = is_long ? plan->stand[side].width : caches.second * 2 / 3 / (plan->kc * element);
+    /* With few partners one panel after the other comes from memory; with more a chunk waits in the second cache. */
+    plan->lines = is_long && plan->size[other] <= 2 * few ? width : caches.second * 2 / 3 / (plan->kc * element);
     return settle(plan, wish, status);
 }
 

@@ -1,0 +1,149 @@
+"""What packing an operand takes and saves on this machine: `measure_packing`, the last part of `tune`.
+
+For each type, an operand that lies across or along k, in a cache or in memory, and 1, 2, 4 ... 256 lines of the other one:
+the product with the operand where it lies, the same with it packed, and packing it, on one thread. Products of any number
+of lines are reckoned from these (`csrc/skinny.c`), and so is whether packing pays: nothing there is guessed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ._library import ffi, lib, raise_for, text
+
+__all__ = ["Packing", "measure_packing"]
+
+LINES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+"""Lines of the other operand, `TW_USES` of them."""
+
+CACHED, STREAMED = (2 << 20, 512), (48 << 20, 2048)
+"""Bytes of the operand and its k: in the last cache, and beyond it."""
+
+_FEW = 16
+"""From more lines on arithmetic takes longer than memory by far: what was measured in the cache serves for both."""
+
+_DTYPES = {"s": np.float32, "d": np.float64, "c": np.complex64, "z": np.complex128}
+_NUMBERS = 1 + 2 * len(LINES)
+
+
+@dataclass
+class Packing:
+    """Picoseconds for 1000 elements: to pack them, then for each of `LINES` the product where they lie, and packed."""
+
+    isa: str = ""
+    cells: dict[str, list[int]] = field(default_factory=dict)
+    """By "type order place": "s along far"."""
+
+    def lines(self) -> list[str]:
+        """Return the lines that `csrc/tuning.c` reads.
+
+        Examples
+        --------
+        >>> Packing().lines()
+        ['packing -']
+        """
+        if not self.cells:
+            return ["packing -"]
+        return [f"packing {self.isa}", *(" ".join(map(str, self.cells.get(cell, "-"))) for cell in _cells())]
+
+    def record(self) -> dict[str, Any]:
+        """Return what the record keeps."""
+        return {"isa": self.isa, "lines": list(LINES), "picoseconds": self.cells}
+
+    @classmethod
+    def read(cls, record: Any) -> Packing:
+        """Return what a record kept, if it is whole; else nothing.
+
+        Examples
+        --------
+        >>> Packing.read({"isa": "avx2", "picoseconds": 3})
+        Packing(isa='', cells={})
+        """
+        known = {text(lib.tw_isa_name(isa)) for isa in range(lib.tw_isa_count())}
+        if not isinstance(record, dict) or record.get("isa") not in known or record.get("lines") != list(LINES):
+            return cls()
+        cells = record.get("picoseconds")
+        if not isinstance(cells, dict) or not all(cell in cells and _whole(cells[cell]) for cell in _cells()):
+            return cls()
+        return cls(record["isa"], {cell: cells[cell] for cell in _cells()})
+
+
+def _whole(numbers: Any) -> bool:
+    return (
+        isinstance(numbers, list)
+        and len(numbers) == _NUMBERS
+        and all(type(number) is int and 0 < number < 10**10 for number in numbers)
+    )
+
+
+def _cells() -> Iterator[str]:
+    """Every cell, in the order of the file."""
+    return (f"{letter} {order} {place}" for letter in _DTYPES for order in ("across", "along") for place in ("near", "far"))
+
+
+def measure_packing(end: float) -> Packing | None:
+    """Measure all cells with the instruction set in use; None where time (`time.monotonic`) is over before."""
+    if lib.tw_isa_current() < 0:
+        return None
+    found = Packing(text(lib.tw_isa_name(lib.tw_isa_current())))
+    for cell in _cells():
+        if time.monotonic() >= end:
+            return None
+        letter, order, place = cell.split()
+        near = found.cells.get(f"{letter} {order} near")
+        found.cells[cell] = _measure(letter, order == "along", *(STREAMED if place == "far" else CACHED), near)
+    return found
+
+
+def _measure(letter: str, along: bool, size: int, k: int, near: list[int] | None) -> list[int]:
+    """One cell; with `near`, that of the cached operand, only a few lines of the other."""
+    dtype = np.dtype(_DTYPES[letter])
+    m = size // dtype.itemsize // k
+    a = np.ones((m, k) if along else (k, m), dtype)  # row-major A of M x K lies along k, A^T across
+    bytes_ = ffi.new("int64_t *")
+    what = ord(letter), lib.TW_ROW_MAJOR, ord("A"), ord("N" if along else "T"), m, k
+    _do(lib.tw_pack_size(*what, bytes_))
+    packed = np.zeros(bytes_[0] + 64, np.uint8)
+    packed = packed[-packed.ctypes.data % 64 :][: bytes_[0]]
+    at, into = ffi.from_buffer(a), ffi.from_buffer(packed)
+    numbers = [_least(lambda: _do(lib.tw_pack(*what, ffi.NULL, at, a.shape[1], into)))]
+    for place, n in enumerate(LINES):
+        if near is not None and n > _FEW:
+            numbers += [float(number) * m * k * 1e-6 for number in near[1 + 2 * place :][:2]]
+            continue
+        b, c = np.ones((k, n), dtype), np.empty((m, n), dtype)
+        numbers += [_product(what, n, a.shape[1], pack, into if pack == "A" else at, b, c) for pack in "NA"]
+    return [max(1, round(nanoseconds * 1e6 / (m * k))) for nanoseconds in numbers]
+
+
+def _product(what: tuple[int, ...], n: int, lda: int, pack: str, a: Any, b: Any, c: Any) -> float:
+    letter, layout, _, trans, m, k = what
+    plan = ffi.new("tw_gemm_plan **")
+    _do(lib.tw_skinny_plan_create(plan, letter, layout, trans, ord("N"), m, n, k, lda, n, n, ord(pack), 1, 1, 0))
+    y, z = ffi.from_buffer(b), ffi.from_buffer(c)
+    try:
+        return _least(lambda: _do(lib.tw_gemm_plan_execute_packed(plan[0], ffi.NULL, a, y, ffi.NULL, z)))
+    finally:
+        lib.tw_gemm_plan_destroy(plan[0])
+
+
+def _least(run: Callable[[], None]) -> float:
+    """Nanoseconds of the fastest of some runs, after one that nobody looks at."""
+    run()
+    least, begun, runs = float("inf"), time.perf_counter_ns(), 0
+    while runs < 3 or (runs < 20 and time.perf_counter_ns() - begun < 3e6):
+        start = time.perf_counter_ns()
+        run()
+        least = min(least, time.perf_counter_ns() - start)
+        runs += 1
+    return least
+
+
+def _do(status: int) -> None:
+    if status:
+        raise_for(status)
