@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import pickletools
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tilewright.runtime as tw
+from tilewright.runtime import reuse, tuning
 from tilewright.runtime._library import ffi, lib, text
 
+from ..support import ROOT
 from .guarded import guarded
 from .problems import DTYPES, LAYOUTS, RUNNABLE, Array, forced, integers, place
 
@@ -190,19 +197,54 @@ def test_options_outside_their_values(changes: dict[str, Any], words: str) -> No
     assert words in str(refused.value)
 
 
-def test_packing_is_decided_by_reuse() -> None:
-    """Packing that never pays, or one that is not done though it does; explain says which."""
-    once = tw.skinny_plan(4000, 64, 4000, np.float32, reuse=1)
-    often = tw.skinny_plan(4000, 64, 4000, np.float32, reuse=1000)
-    assert (once.packs, often.packs) == (None, "a")
-    x = np.ones((4000, 4000), np.float32)
-    assert once.pack(x) is x
-    how = tw.explain(often)
-    assert how.path == "packed"
-    assert how.blocks is not None
-    assert how.blocks.formats[0] == "packed by plan.pack"
-    assert "pays after" in str(how)
-    assert tw.skinny_plan(8, 8, 8, np.float32, reuse=10**9).packs is None
+def test_nothing_is_packed_where_nobody_measured() -> None:
+    """A guess taken for knowledge; explain says what is missing."""
+    plan = tw.skinny_plan(4000, 64, 4000, np.float32, reuse=10**9)
+    assert plan.packs is None
+    assert "was not measured: tune() does" in str(tw.explain(plan))
+
+
+DECIDED = """
+import sys, numpy as np, tilewright.runtime as tw
+def packs(*what, **rest): return tw.skinny_plan(*what, **rest).packs
+s, far, near = np.float32, 8192, 512
+assert packs(far, 64, far, s, reuse=1000) is None        # saves nothing
+assert [packs(far, 4, far, s, reuse=r) for r in (3, 5)] == [None, "a"]
+assert packs(far, 3, far, s, reuse=5) == "a"             # between 2 and 4 lines
+assert packs(4, far, far, s, reuse=5, trans_b="T") == "b"
+assert packs(far, 4, far, s, reuse=5, trans_a="T") is None    # across k: measured to save nothing
+assert packs(near, 4, near, s, reuse=9) is None and packs(near, 4, near, s, reuse=11) == "a"
+assert packs(far, 600, far, s, reuse=10**6) is None      # in proportion beyond 256
+assert packs(100, 4, far, s, reuse=10**9) is None and packs(far, 4, 100, s, reuse=10**9) is None   # not measured
+assert packs(far, 4, far, np.float64, reuse=10**9) is None
+x = np.ones((near, near), s)
+assert tw.skinny_plan(near, 64, near, s).pack(x) is x
+how = tw.explain(tw.skinny_plan(far, 4, far, s, reuse=100))
+assert how.path == "packed" and how.blocks.formats[0] == "packed by plan.pack", how
+assert np.isclose(how.blocks.payback, 4) and "pays after 4.0 products" in str(how)
+assert np.isclose(how.blocks.seconds, far * far * 100e-12) and np.isclose(how.blocks.packing, far * far * 400e-12)
+print(how.blocks.kernel)
+"""
+
+
+def test_packing_is_decided_by_what_was_measured(tmp_path: Path) -> None:
+    """Packing that never pays, or one that is not done though it does; a cell taken for another; explain says which."""
+    cells = {cell: [400_000, *[100_000, 100_000] * 9] for cell in reuse._cells()}
+    for lines in range(3):  # 1, 2 and 4 lines: saves 100 of 200
+        cells["s along far"][1 + 2 * lines] = 200_000
+        cells["s along near"][1 + 2 * lines] = 140_000
+    data = tuning.compiled_form(
+        text(lib.tw_machine()), text(lib.tw_kernels_digest()), tuning._kernels(), {}, {},
+        reuse.Packing(text(lib.tw_isa_name(lib.tw_isa_current())), cells),
+    )  # fmt: skip
+    assert lib.tw_tuning_check(data, len(data)) == lib.TW_OK
+    environment = {**os.environ, "TILEWRIGHT_TUNING": str(tmp_path)}
+    where = "from tilewright.runtime._library import *; print(text(lib.tw_tuning_path()))"
+    run = partial(subprocess.run, env=environment, capture_output=True, text=True, cwd=ROOT)
+    Path(run([sys.executable, "-c", where]).stdout.strip()).write_bytes(data)
+    ran = run([sys.executable, "-c", DECIDED])
+    assert ran.returncode == 0, ran.stderr
+    assert "_packed" in ran.stdout or ran.stdout.strip() == "None"
 
 
 def test_sizes_that_no_address_holds() -> None:
