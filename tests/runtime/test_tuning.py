@@ -332,6 +332,7 @@ def test_a_kernel_found_wrong_is_marked(tmp_path: Path) -> None:
         "class Lib:\n"
         "    def __getattr__(self, name): return getattr(tuning_lib, name)\n"
         "    def tw_kernel_time(self, *rest): return tuning_lib.TW_ERROR_WRONG\n"
+        "    tw_panel_kernel_time = tw_kernel_time\n"
         "tuning_lib, tuning.lib = tuning.lib, Lib()\n"
         "result = tw.tune(0.05)\nassert result.wrong and not result.times\nprint('wrong' in str(result))"
     )
