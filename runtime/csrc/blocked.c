@@ -25,6 +25,7 @@ typedef struct product {
     const char *panels;     /* of the other operand */
     char *c;
     const tw_scalar *beta;
+    const tw_epilogue *epilogue;
     tw_args args;           /* with alpha, without beta */
     tile_calls tiles[2][2]; /* [split: last panel?][other: last panel?] */
     tw_command first[2]; /* [other: last panel?] for a whole panel that has just come from memory; none: no function */
@@ -178,6 +179,7 @@ static void multiply(const product *all, int64_t first, int64_t lines, int64_t s
     int64_t c_split = split == TW_VECTOR_SIDE ? element : ldc, c_other = split == TW_VECTOR_SIDE ? ldc : element;
     bool apart =
         others > 2 && mine->format == TW_DIRECT && mine->line == element; /* for fewer it takes longer to ask */
+    bool finish = all->epilogue != NULL && step + steps == plan->k;
     bool wide = steps >= DEEP, panels = wide && plan->stand[other].format <= TW_PANELS;
     args->k = steps;
     args->ldc = ldc;
@@ -223,6 +225,11 @@ static void multiply(const product *all, int64_t first, int64_t lines, int64_t s
             for (int call = 0; call < tile->count; call++) {
                 tw_run_command(&calls[call], split == TW_VECTOR_SIDE ? x : y, split == TW_VECTOR_SIDE ? y : x, corner,
                                args);
+            }
+            if (finish && split == TW_VECTOR_SIDE) {
+                tw_epilogue_run(all->epilogue, first + i, along, across, corner, ldc);
+            } else if (finish) {
+                tw_epilogue_run(all->epilogue, j, across, along, corner, ldc);
             }
         }
     }
@@ -363,15 +370,28 @@ static void prepare_other(const product *all, char *panels)
 int tw_blocked_run(const tw_blocked *made, const tw_scalar *alpha, const void *x, const void *y, const tw_scalar *beta,
                    void *c)
 {
+    return tw_blocked_finish(made, alpha, x, y, beta, c, NULL);
+}
+
+int tw_blocked_finish(const tw_blocked *made, const tw_scalar *alpha, const void *x, const void *y,
+                      const tw_scalar *beta, void *c, const tw_epilogue *epilogue)
+{
     tw_blocked own = *made;
     const tw_blocked *plan = &own;
     tw_blocked_share(&own);
     if (plan->k == 0 || tw_scalar_is(plan->dtype, alpha, 0)) {
         tw_scale_c(plan->dtype, plan->size[plan->turned], plan->size[!plan->turned], beta, c, plan->ldc);
+        if (epilogue != NULL) {
+            tw_epilogue_run(epilogue, 0, plan->size[0], plan->size[1], c, plan->ldc);
+        }
         return TW_OK;
     }
     int split = plan->split, other = !split, tasks = tasks_of(plan);
-    product all = {.plan = plan, .operand = {plan->turned ? y : x, plan->turned ? x : y}, .c = c, .beta = beta};
+    product all = {.plan = plan,
+                   .operand = {plan->turned ? y : x, plan->turned ? x : y},
+                   .c = c,
+                   .beta = beta,
+                   .epilogue = epilogue};
     tw_form form = {.dtype = plan->dtype, .mode = plan->mode, .k = plan->k};
     all.args = tw_args_of(&form);
     tw_scalar none = tw_beta_at(plan->dtype, NULL);

@@ -38,6 +38,18 @@ const char *tw_cpu_signature(void);
 /* Cores this process may use, by affinity and control group; at least 1. */
 int tw_cores(void);
 
+/* Some of the machine's cores; of those beyond TW_MOST_CORES nothing is known. */
+enum { TW_MOST_CORES = 1024 };
+typedef struct tw_core_set {
+    atomic_ullong words[TW_MOST_CORES / 64];
+} tw_core_set;
+
+void tw_core_none(tw_core_set *set);
+/* Add a core; false: it was there already. */
+bool tw_core_take(tw_core_set *set, int core);
+/* Move the calling thread to a core that is not in the set, of those that thread number `owner` may use; false: none is. */
+bool tw_core_leave(const tw_core_set *taken, int owner);
+
 /* ---- threads.c ---- */
 
 enum { TW_MOST_THREADS = 1024 };

@@ -16,7 +16,7 @@
 #include "blocked.h"
 #include "tiling.h"
 
-enum { LONGEST_DOT = 64 };
+enum { LONGEST_DOT = 64, LEAST_CHUNK = 10000 /* nanoseconds */ };
 
 static int64_t at_most(int64_t x, int64_t y)
 {
@@ -156,6 +156,10 @@ void tw_blocked_share(tw_blocked *plan)
         return;
     }
     int64_t width = plan->stand[plan->split].width, lines = at_least(plan->lines, 1);
+    if (plan->threads > 1 && plan->stand[plan->split].format != TW_PANELS && !plan->turned) {
+        /* Nothing is kept for a chunk, and each costs threads a fight for the counter. */
+        lines = at_least(lines, (int64_t)(LEAST_CHUNK / plan->nanoseconds * (double)plan->size[plan->split]));
+    }
     int64_t each = (plan->size[plan->split] + plan->threads - 1) / plan->threads;
     int64_t count = at_least((each + lines - 1) / lines, 1);
     plan->chunk = even_chunk(at_least(round_up((each + count - 1) / count, width), width), width,
