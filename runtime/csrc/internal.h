@@ -191,10 +191,12 @@ tw_reach tw_kernel_reach(const tw_kernel *kernel);
 
 /* ---- tiler.c: the tiles of a plan ---- */
 
-/* A strategy, a path of route.c that is forced, and TW_REPRODUCIBLE; -1: the one asked for is unknown, and
- * tw_tiler_current says so. In one word, for a call compares it with its plan's. */
+/* A strategy, a path of route.c that is forced, TW_REPRODUCIBLE, and whether products have one thread; -1: the one asked for is
+ * unknown, and tw_tiler_current says so. In one word, for a call compares it with its plan's. */
 extern atomic_int tw_tiler_now;
-enum { TW_STRATEGY = 15, TW_PATH_SHIFT = 4, TW_REPRODUCIBLE = 256 };
+enum { TW_STRATEGY = 15, TW_PATH_SHIFT = 4, TW_REPRODUCIBLE = 256, TW_ONE_THREAD = 512 };
+
+void tw_tiler_alone(bool one_thread);
 
 enum { TW_PLAN_TILES = 256 }; /* a product of more is walked, not listed */
 
@@ -403,6 +405,7 @@ typedef struct tw_wish {
     int threads;       /* at most; 0: as many as are allowed at the time */
     bool blocked;      /* through blocks, whatever its size */
     bool reproducible; /* the same bits whatever the tiles, threads and neighbours */
+    bool alone;        /* there will be one thread, as far as is known now; tw_plan_fill sees to it */
 } tw_wish;
 
 /* What it takes to keep a plan, and the most that any takes. */
