@@ -24,7 +24,7 @@ from ..support import ROOT
 from .guarded import guarded
 from .problems import DTYPES, LAYOUTS, RUNNABLE, Array, forced, integers, place
 
-SIZES = st.sampled_from([1, 2, 5, 8, 9, 17, 48, 50, 97])
+SIZES = st.sampled_from([1, 2, 5, 8, 9, 17, 48, 50, 97, 250])
 OPERATIONS: dict[str, Any] = {"N": lambda x: x, "T": lambda x: x.T, "C": lambda x: x.T.conj()}
 
 
