@@ -2,9 +2,9 @@
 
 Their tables are AutoTSMM's (arXiv 2208.08088; IrGEMM, IEEE TPDS 2024, table 2): one family for each type, since packing
 removes the modes, with variants in unroll, order of loads and prefetch distance among which a machine is asked
-(`runtime.tuning`). The panel of the packed operand fills vectors, whichever side of the product it stands on: C is summed
-transposed where it is B. A panel is as wide as the tile, so a step's address is a constant and no register holds a
-leading dimension. What is narrower than a panel, at the end of a matrix, the small family does.
+(`runtime.tuning`). The panel of the packed operand fills vectors, whichever side of the product it stands on: C is
+summed transposed where it is B. A panel is as wide as the tile, so a step's address is a constant and no register holds
+a leading dimension. What is narrower than a panel, at the end of a matrix, the small family does.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What packing an operand takes and saves on this machine: `measure_packing`, the last part of `tune`.
 
-For each type, an operand that lies across or along k, in a cache or in memory, and 1, 2, 4 ... 256 lines of the other one:
-the product with the operand where it lies, the same with it packed, and packing it, on one thread. Products of any number
-of lines are reckoned from these (`csrc/skinny.c`), and so is whether packing pays: nothing there is guessed.
+For each type, an operand that lies across or along k, in a cache or in memory, and 1, 2, 4 ... 256 lines of the other
+one: the product with the operand where it lies, the same with it packed, and packing it, on one thread. Products of any
+number of lines are reckoned from these (`csrc/skinny.c`), and so is whether packing pays: nothing there is guessed.
 """
 
 from __future__ import annotations
@@ -83,7 +83,9 @@ def _whole(numbers: Any) -> bool:
 
 def _cells() -> Iterator[str]:
     """Every cell, in the order of the file."""
-    return (f"{letter} {order} {place}" for letter in _DTYPES for order in ("across", "along") for place in ("near", "far"))
+    for letter in _DTYPES:
+        for order in ("across", "along"):
+            yield from (f"{letter} {order} {place}" for place in ("near", "far"))
 
 
 def measure_packing(end: float) -> Packing | None:

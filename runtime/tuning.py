@@ -241,13 +241,24 @@ def _panels() -> Any:
     return np.ones(PLACES[-1] // 8)
 
 
+def time_on_panels(kernel: str, size: int, nanoseconds: Any) -> int:
+    """Time 64 steps of a kernel on panels of that many bytes; the first turn brings what fits into the cache."""
+    least = float("inf")
+    for _ in range(5 if size == PLACES[0] else 1):
+        status: int = lib.tw_panel_kernel_time(kernel.encode(), ffi.from_buffer(_panels()), size, _PANEL_K, nanoseconds)
+        if status != lib.TW_OK:
+            return status
+        least = min(least, nanoseconds[0] * 64 / _PANEL_K)
+    nanoseconds[0] = least
+    return status
+
+
 def _time_one(result: Tuning, kernel: str, seconds: float) -> None:
     nanoseconds = ffi.new("double *")
     times = []
     for point in PLACES if on_panels(kernel) else STEPS:
         if on_panels(kernel):
-            status = lib.tw_panel_kernel_time(kernel.encode(), ffi.from_buffer(_panels()), point, _PANEL_K, nanoseconds)
-            nanoseconds[0] *= 64 / _PANEL_K
+            status = time_on_panels(kernel, point, nanoseconds)
         else:
             status = lib.tw_kernel_time(kernel.encode(), 0, 0, point, seconds, nanoseconds)
         if status == lib.TW_ERROR_WRONG:

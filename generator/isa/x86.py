@@ -17,7 +17,18 @@ from ..abi import offset
 from ..ir import Imm, Instruction, Mem, Op, Reg, Target, Vec
 from ..registers import Pool
 from . import x86_ops as op
-from .base import SECOND_CACHE, Code, Column, CWalker, Isa, LineOperand, ProblemOperand, ScalarOperand, TurnedBlock, VectorOperand
+from .base import (
+    SECOND_CACHE,
+    Code,
+    Column,
+    CWalker,
+    Isa,
+    LineOperand,
+    ProblemOperand,
+    ScalarOperand,
+    TurnedBlock,
+    VectorOperand,
+)
 from .turn import Interleave, turn
 from .x86_operands import ColumnsOfC, DotLines, LineScalars, Problems, SideScalars, TurnedVectors, Vectors
 

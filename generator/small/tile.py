@@ -75,7 +75,7 @@ class Tile:
 
     @property
     def on_panels(self) -> bool:
-        """Whether both operands are panels: what a k step needs of each lies side by side, steps one behind the other."""
+        """Whether both operands are panels: what a k step needs lies side by side, steps one behind the other."""
         return not self.k and self.lds[0] > 0
 
     @property

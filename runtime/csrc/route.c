@@ -209,8 +209,8 @@ static bool given(tw_blocked *plan, const tw_wish *wish, int *status)
     bool is_long = plan->size[side] >= plan->size[other];
     plan->split = is_long ? side : other;
     int64_t most = deepest(plan), few = plan->stand[other].width;
-    if (is_long && plan->size[other] <= few) {
-        most = at_least(caches.second / 4 / (plan->size[other] * element), most); /* read from end to end */
+    if (is_long && plan->size[other] <= few) { /* read once: only the others' panel must stay in the first cache */
+        most = at_least(caches.first / 2 / (plan->size[other] * element), most);
     }
     plan->kc = wish->reproducible ? 256 : even(plan->k, most);
     /* With few partners one panel after the other comes from memory; with more a chunk waits in the second cache. */

@@ -133,7 +133,10 @@ class Worker:
         elif word == "kernel":
             isa, dtype, mode, family, vector_dim, mask_span, paired, *tile = (int(field) for field in rest[1:])
             names = rest[0], ISA_NAMES[isa], "sdcz"[dtype], MODES[mode]
-            kernel = Kernel(len(self.kernels), *names, vector_dim, mask_span, bool(paired), *tile, family == PACKED)
+            mr, nr = tile
+            kernel = Kernel(
+                len(self.kernels), *names, vector_dim, mask_span, bool(paired), mr, nr, on_panels=family == PACKED
+            )
             if kernel.name in self.kernels:
                 raise AssertionError(f"{kernel.name} is twice in the kernel table")
             self.kernels[kernel.name] = kernel

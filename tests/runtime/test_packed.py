@@ -197,6 +197,22 @@ def test_options_outside_their_values(changes: dict[str, Any], words: str) -> No
     assert words in str(refused.value)
 
 
+def test_panels_are_as_wide_as_their_kernels() -> None:
+    """Widths in panels.c and in specs/packed.yaml that differ: whole panels would go to kernels for edges."""
+    names = [text(lib.tw_kernel_name(index)) for index in range(lib.tw_kernel_total())]
+    tiles = {(name, *map(int, name.split("__")[0].rsplit("_", 1)[1].split("x"))) for name in names if "_packed" in name}
+    for isa in (isa for isa in RUNNABLE if isa != "scalar"):
+        for dtype, letter in zip(DTYPES, "sdcz", strict=True):
+            with forced(isa):
+                plan = tw.skinny_plan(300, 3, 300, dtype, pack="b", trans_b="T")
+                header = bytes(plan.pack(np.ones((3, 300), dtype)).__getstate__()[3][:16])
+            width = int.from_bytes(header[14:16], sys.byteorder)
+            mine = [(m, n, "_turned" in name) for name, m, n in tiles if f"_{letter}_" in name and f"__{isa}_" in name]
+            few = max(n for m, n, turned in mine if not turned)
+            plain = {(width, lines, False) for lines in range(1, few + 1)}
+            assert set(mine) == plain | {(lines, width, True) for lines in range(1, few + 1)}
+
+
 def test_nothing_is_packed_where_nobody_measured() -> None:
     """A guess taken for knowledge; explain says what is missing."""
     plan = tw.skinny_plan(4000, 64, 4000, np.float32, reuse=10**9)
