@@ -3,7 +3,7 @@
 A kernel multiplies panels that lie one after the other: of half a megabyte, again and again (from the second cache:
 GFLOP/s), and of 48 MB, once (from memory: GB/s of the panels that fill vectors). The least of several turns, all
 variants of a tile taking turns. Beside them the speed at which a plain sum reads the same memory. Then products with an
-operand packed and where it lies, as `tune` measures them, one thread. One core; operands are whole panels.
+operand packed and where it lies, as `tune` measures them, on one thread and on all. Operands are whole panels.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class Blocks:
     kernel: str | None
     """What computes a tile of whole panels; None: several kernels do, or neither operand is in panels."""
     seconds: float | None
-    """A product is thought to take on one thread; None: nobody measured (`tune`), or nothing like it."""
+    """A product is thought to take; None: nobody measured (`tune`), or nothing like it."""
     packing: float | None
     """Seconds that packing the operand that may be packed is thought to take; None likewise."""
     payback: float | None

@@ -1,8 +1,9 @@
 """What packing an operand takes and saves on this machine: `measure_packing`, the last part of `tune`.
 
-For each type, an operand that lies across or along k, in a cache or in memory, and 1, 2, 4 ... 256 lines of the other
-one: the product with the operand where it lies, the same with it packed, and packing it, on one thread. Products of any
-number of lines are reckoned from these (`csrc/skinny.c`), and so is whether packing pays: nothing there is guessed.
+For each type, an operand that lies across or along k, in a cache or in memory, one thread or as many as are allowed,
+and 1, 2, 4 ... 256 lines of the other one: the product with the operand where it lies, the same with it packed, and
+packing it. Products of any number of lines are reckoned from these (`csrc/skinny.c`), and so is whether packing pays:
+nothing there is guessed.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Packing:
 
     isa: str = ""
     cells: dict[str, list[int]] = field(default_factory=dict)
-    """By "type order place": "s along far"."""
+    """By "type order place threads": "s along far one"."""
 
     def lines(self) -> list[str]:
         """Return the lines that `csrc/tuning.c` reads.
@@ -68,9 +69,9 @@ class Packing:
         if not isinstance(record, dict) or record.get("isa") not in known or record.get("lines") != list(LINES):
             return cls()
         cells = record.get("picoseconds")
-        if not isinstance(cells, dict) or not all(cell in cells and _whole(cells[cell]) for cell in _cells()):
+        if not isinstance(cells, dict) or not all(_whole(cells.get(cell)) for cell in _cells() if "one" in cell):
             return cls()
-        return cls(record["isa"], {cell: cells[cell] for cell in _cells()})
+        return cls(record["isa"], {cell: cells[cell] for cell in _cells() if _whole(cells.get(cell))})
 
 
 def _whole(numbers: Any) -> bool:
@@ -85,20 +86,28 @@ def _cells() -> Iterator[str]:
     """Every cell, in the order of the file."""
     for letter in _DTYPES:
         for order in ("across", "along"):
-            yield from (f"{letter} {order} {place}" for place in ("near", "far"))
+            for place in ("near", "far"):
+                yield from (f"{letter} {order} {place} {threads}" for threads in ("one", "all"))
 
 
 def measure_packing(end: float) -> Packing | None:
     """Measure all cells with the instruction set in use; None where time (`time.monotonic`) is over before."""
-    if lib.tw_isa_current() < 0:
+    most = lib.tw_get_num_threads()
+    if lib.tw_isa_current() < 0 or most < 1:
         return None
     found = Packing(text(lib.tw_isa_name(lib.tw_isa_current())))
-    for cell in _cells():
-        if time.monotonic() >= end:
-            return None
-        letter, order, place = cell.split()
-        near = found.cells.get(f"{letter} {order} near")
-        found.cells[cell] = _measure(letter, order == "along", *(STREAMED if place == "far" else CACHED), near)
+    try:
+        for cell in _cells():
+            letter, order, place, threads = cell.split()
+            if threads == "all" and most == 1:
+                continue
+            if time.monotonic() >= end:
+                return None
+            _do(lib.tw_set_num_threads(1 if threads == "one" else most))
+            near = found.cells.get(f"{letter} {order} near {threads}")
+            found.cells[cell] = _measure(letter, order == "along", *(STREAMED if place == "far" else CACHED), near)
+    finally:
+        _do(lib.tw_set_num_threads(most))
     return found
 
 
@@ -126,7 +135,7 @@ def _measure(letter: str, along: bool, size: int, k: int, near: list[int] | None
 def _product(what: tuple[int, ...], n: int, lda: int, pack: str, a: Any, b: Any, c: Any) -> float:
     letter, layout, _, trans, m, k = what
     plan = ffi.new("tw_gemm_plan **")
-    _do(lib.tw_skinny_plan_create(plan, letter, layout, trans, ord("N"), m, n, k, lda, n, n, ord(pack), 1, 1, 0))
+    _do(lib.tw_skinny_plan_create(plan, letter, layout, trans, ord("N"), m, n, k, lda, n, n, ord(pack), 1, 0, 0))
     y, z = ffi.from_buffer(b), ffi.from_buffer(c)
     try:
         return _least(lambda: _do(lib.tw_gemm_plan_execute_packed(plan[0], ffi.NULL, a, y, ffi.NULL, z)))

@@ -87,14 +87,14 @@ float tw_panel_cost(const tw_kernel *kernel, int place);
 
 enum { TW_USES = 9 }; /* numbers of lines of the other operand at which packing is measured: 1, 2, 4 ... 256 */
 
-/* What it takes to pack an operand, and to multiply it where it lies and packed: nanoseconds an element, one thread. */
+/* What it takes to pack an operand, and to multiply it where it lies and packed: nanoseconds an element. */
 typedef struct tw_use_cost {
     double packing, lies[TW_USES], packed[TW_USES];
 } tw_use_cost;
 
-/* As measured here with this ISA: an operand whose lines are, or are not, neighbours along k, from a cache or memory. False:
- * nobody measured. */
-bool tw_use_cost_of(int isa, int dtype, bool along_k, int place, tw_use_cost *cost);
+/* As measured here with this ISA: an operand that lies along k or across, in a cache or in memory, on one thread or on all.
+ * False: nobody measured. */
+bool tw_use_cost_of(int isa, int dtype, bool along_k, int place, bool threads, tw_use_cost *cost);
 
 /* ---- onpanels.c ---- */
 

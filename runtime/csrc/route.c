@@ -214,7 +214,7 @@ static bool given(tw_blocked *plan, const tw_wish *wish, int *status)
     }
     plan->kc = wish->reproducible ? 256 : even(plan->k, most);
     /* With few partners one panel after the other comes from memory; with more a chunk waits in the second cache. */
-    plan->lines = is_long && plan->size[other] <= 2 * few ? width : caches.second * 2 / 3 / (plan->kc * element);
+    plan->lines = is_long && plan->size[other] <= 8 * few ? width : caches.second * 2 / 3 / (plan->kc * element);
     return settle(plan, wish, status);
 }
 

@@ -2,7 +2,7 @@
  *
  * That is reckoned from what this machine was seen to take for packing, for products with an operand where it lies and for
  * products with it packed (tuning.c), by type, by how the operand lies and whether it fits the caches, and by how many
- * lines the other has. Where nobody measured, nothing is packed but on request. */
+ * lines the other has, on one thread or on all. Where nobody measured, nothing is packed but on request. */
 #include <stdlib.h>
 
 #include "blocked.h"
@@ -12,7 +12,7 @@ enum { LEAST_LINES = 192, LEAST_K = 128, WIDEST = 1 << (TW_USES - 1) };
 
 typedef struct estimate {
     bool known;
-    double plain, packed, packing; /* seconds on one thread: a product either way, and packing once */
+    double plain, packed, packing; /* seconds: a product either way, and packing once */
 } estimate;
 
 /* Between the numbers of lines that were measured times are drawn as straight lines; beyond the last they are in proportion. */
@@ -30,7 +30,7 @@ static double at_others(const double *times, double others)
 }
 
 /* Packing that operand of a product of kernels for `isa`. */
-static estimate reckon(const tw_form *form, int isa, int operand)
+static estimate reckon(const tw_form *form, int isa, int operand, bool threads)
 {
     bool first = operand == 'A';
     int64_t element = tw_element_bytes(form->dtype), lines = first ? form->m : form->n,
@@ -40,7 +40,7 @@ static estimate reckon(const tw_form *form, int isa, int operand)
     int place = elements * (double)element > (double)tw_caches_here().last / 2 ? TW_FAR : TW_NEAR;
     tw_use_cost cost;
     if (lines < LEAST_LINES || form->k < LEAST_K || others < 1 ||
-        !tw_use_cost_of(isa, form->dtype, along_k, place, &cost)) {
+        !tw_use_cost_of(isa, form->dtype, along_k, place, threads, &cost)) {
         return (estimate){.known = false};
     }
     double scale = elements * 1e-9;
@@ -102,7 +102,7 @@ int tw_skinny_plan_create(tw_gemm_plan **plan, int dtype, int layout, int transa
     }
     if (pack == '?') {
         pack = m >= n ? 'A' : 'B';
-        estimate e = reckon(&form, asked, seen_as(pack, row));
+        estimate e = reckon(&form, asked, seen_as(pack, row), (threads > 0 ? threads : tw_threads_allowed()) > 1);
         double payback = payback_of(&e);
         if (payback < 0 || (double)reuse < payback) {
             pack = 'N';
@@ -171,7 +171,12 @@ void tw_gemm_plan_blocks(const tw_gemm_plan *plan, tw_plan_blocks *blocks)
     }
     const tw_form *form = &plan->form;
     int operand = plan->packed ? plan->packed : plan->key.m >= plan->key.n ? 'A' : 'B';
-    estimate e = reckon(form, plan->served_by, seen_as(operand, plan->exchanged));
+    tw_blocked shared = {.threads = 1};
+    if (plan->blocked) {
+        shared = *tw_blocked_of(plan);
+        tw_blocked_share(&shared);
+    }
+    estimate e = reckon(form, plan->served_by, seen_as(operand, plan->exchanged), shared.threads > 1);
     blocks->known = e.known;
     blocks->seconds = plan->packed ? e.packed : e.plain;
     blocks->packing = e.packing;
@@ -179,8 +184,6 @@ void tw_gemm_plan_blocks(const tw_gemm_plan *plan, tw_plan_blocks *blocks)
     if (!plan->blocked) {
         return;
     }
-    tw_blocked shared = *tw_blocked_of(plan);
-    tw_blocked_share(&shared);
     bool swapped = plan->exchanged != shared.turned; /* the vector side is the caller's B */
     blocks->kc = shared.kc;
     blocks->chunk = shared.chunk;

@@ -9,9 +9,9 @@
  *     4210 6101 12004 41777                               a line a kernel, in the table's order: picoseconds for
  *     -                                                   k = 1, 4, 16, 64; "-": not timed; "!": computes wrong
  *     14400 15010                                         a kernel on panels: 64 steps, from the second cache and from memory
- *     packing avx512                                      then 16 lines, for s d c z, an operand across or along k, in a cache
- *     400000 133000 131000 ...                            or memory: picoseconds for 1000 elements, to pack it and, for 1, 2,
- *     -                                                   4 ... 256 lines of the other, where it lies and packed
+ *     packing avx512                                      then 32 lines, for s d c z, an operand across or along k, in a cache
+ *     400000 133000 131000 ...                            or memory, one thread or all: picoseconds for 1000 elements, to pack
+ *     -                                                   it and, for 1, 2, 4 ... 256 lines of the other, where it lies and packed
  *     end 0123456789abcdef                                FNV-1a of all bytes before this line
  *
  * A file that is cut off, damaged, another machine's or other kernels' is refused as a whole and the defaults are used;
@@ -33,7 +33,7 @@ enum {
     STEPS = TW_COST_STEPS,
     MOST_BYTES = 1 << 22,
     GROUPS = TW_ISAS * TW_DTYPES * TW_MODES,
-    USES = TW_DTYPES * 2 * TW_PLACES,
+    USES = TW_DTYPES * 2 * TW_PLACES * 2,
     USE_NUMBERS = 1 + 2 * TW_USES
 };
 
@@ -498,10 +498,10 @@ float tw_panel_cost(const tw_kernel *kernel, int place)
     return found ? 64 * found->lines[kernel - tw_kernels][place].step : 0;
 }
 
-bool tw_use_cost_of(int isa, int dtype, bool along_k, int place, tw_use_cost *cost)
+bool tw_use_cost_of(int isa, int dtype, bool along_k, int place, bool threads, tw_use_cost *cost)
 {
     const costs *found = all();
-    int index = (dtype * 2 + along_k) * TW_PLACES + place;
+    int index = ((dtype * 2 + along_k) * TW_PLACES + place) * 2 + threads;
     bool known = found != NULL && found->uses_isa == isa && found->uses[index].packing > 0;
     if (known) {
         *cost = found->uses[index];

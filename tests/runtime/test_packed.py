@@ -222,7 +222,7 @@ def test_nothing_is_packed_where_nobody_measured() -> None:
 
 DECIDED = """
 import sys, numpy as np, tilewright.runtime as tw
-def packs(*what, **rest): return tw.skinny_plan(*what, **rest).packs
+def packs(*what, threads=1, **rest): return tw.skinny_plan(*what, threads=threads, **rest).packs
 s, far, near = np.float32, 8192, 512
 assert packs(far, 64, far, s, reuse=1000) is None        # saves nothing
 assert [packs(far, 4, far, s, reuse=r) for r in (3, 5)] == [None, "a"]
@@ -233,9 +233,10 @@ assert packs(near, 4, near, s, reuse=9) is None and packs(near, 4, near, s, reus
 assert packs(far, 600, far, s, reuse=10**6) is None      # in proportion beyond 256
 assert packs(100, 4, far, s, reuse=10**9) is None and packs(far, 4, 100, s, reuse=10**9) is None   # not measured
 assert packs(far, 4, far, np.float64, reuse=10**9) is None
+assert packs(far, 4, far, s, threads=2, reuse=10**9) is None      # two threads: measured to save nothing
 x = np.ones((near, near), s)
 assert tw.skinny_plan(near, 64, near, s).pack(x) is x
-how = tw.explain(tw.skinny_plan(far, 4, far, s, reuse=100))
+how = tw.explain(tw.skinny_plan(far, 4, far, s, reuse=100, threads=1))
 assert how.path == "packed" and how.blocks.formats[0] == "packed by plan.pack", how
 assert np.isclose(how.blocks.payback, 4) and "pays after 4.0 products" in str(how)
 assert np.isclose(how.blocks.seconds, far * far * 100e-12) and np.isclose(how.blocks.packing, far * far * 400e-12)
@@ -247,8 +248,8 @@ def test_packing_is_decided_by_what_was_measured(tmp_path: Path) -> None:
     """Packing that never pays, or one that is not done though it does; a cell taken for another; explain says which."""
     cells = {cell: [400_000, *[100_000, 100_000] * 9] for cell in reuse._cells()}
     for lines in range(3):  # 1, 2 and 4 lines: saves 100 of 200
-        cells["s along far"][1 + 2 * lines] = 200_000
-        cells["s along near"][1 + 2 * lines] = 140_000
+        cells["s along far one"][1 + 2 * lines] = 200_000
+        cells["s along near one"][1 + 2 * lines] = 140_000
     data = tuning.compiled_form(
         text(lib.tw_machine()), text(lib.tw_kernels_digest()), tuning._kernels(), {}, {},
         reuse.Packing(text(lib.tw_isa_name(lib.tw_isa_current())), cells),
