@@ -3,7 +3,7 @@
     gemm_s_nn_16x4__neon            op, type, mode, rows x columns of C, ISA
     gemm_s_nn_20x12_zxm__avx512     ... with vector columns: 512 (z), 256 (y), 128 (x) bits, the last masked (m)
     gemm_d_nt_8x4__neon_prf         ... with features of this variant
-    gemm_s_nt_48x8_zzz__avx512_packed_ahead768     ... on panels, whose next lines it asks for
+    gemm_s_nt_48x8_zzz__avx512_packed_fetch16384    ... on panels, asked for so many bytes ahead
     gemm_s_nn_8x6k6_ym__avx512      exact size: 6 k steps, no others
     gemm_s_nn_8x6k6_ym_ld6_6_6__avx512_batch    ... and leading dimensions (0: any); across a batch
 
@@ -23,15 +23,17 @@ __all__ = ["FEATURES", "KernelName", "KernelNameError", "parse"]
 FEATURES = {
     "dot": "by dot products, where an outer product of that size may stand beside it",
     "prf": "prefetches C before the k loop",
+    "ahead": "asks within the k loop for the lines that the next tile reads",
+    "paced": "... and reads A's vectors anew for every multiply-add, so that a core does not run far ahead",
     "batch": "a whole batch of problems in one call",
     "lanes": "the same, a problem a lane",
     "packed": "on panels: leading dimensions are the tile's own",
     "turned": "on panels: C is summed transposed",
-    "ahead": "asks for the vector operand that many bytes before its turn",
+    "fetch": "asks for the vector operand that many bytes before its turn",
     "steps": "that many k steps a turn of the loop, where the family has four",
     "front": "loads as early as they may stand",
 }
-"""What a feature means; a name may give it a number (``ahead768``)."""
+"""What a feature means; a name may give it a number (``fetch16384``)."""
 
 _PATTERN = re.compile(
     r"(?P<op>gemm)_(?P<dtype>[a-z])_(?P<mode>[a-z]{2})_(?P<mr>[1-9]\d*)x(?P<nr>[1-9]\d*)"

@@ -23,7 +23,7 @@ UNROLL = 4
 """k steps a turn of the loop, unless a variant says otherwise."""
 
 _VARIANT = {
-    "ahead": range(0, 16385, 64),
+    "fetch": range(0, 16385, 64),
     "unroll": (1, 2, 4, 8),
     "interleave": ("even", "front"),
     "turned": (True, False),
@@ -63,12 +63,12 @@ def packed_entries(reader: Reader) -> Iterator[Entry]:
 
 def _variants(reader: Reader, row: Located) -> Iterator[dict[str, Any]]:
     if not isinstance(row["variants"], list) or not all(isinstance(variant, Located) for variant in row["variants"]):
-        reader.fail(row, "variants", "variants must be a list of {ahead, unroll, interleave, turned}")
+        reader.fail(row, "variants", "variants must be a list of {fetch, unroll, interleave, turned}")
     for variant in row["variants"]:
         reader.keys(variant, set(_VARIANT), set())
         for key, value in variant.items():
             if value not in _VARIANT[key]:
-                choice = "a multiple of 64 up to 16384" if key == "ahead" else f"one of {_VARIANT[key]}"
+                choice = "a multiple of 64 up to 16384" if key == "fetch" else f"one of {_VARIANT[key]}"
                 reader.fail(variant, key, f"{key} is {value!r}; it must be {choice}")
         yield dict(variant)
 

@@ -7,7 +7,7 @@ An optional part: ``pip install tilewright[topv]`` brings torch.
 >>> x = torch.ones(3, 96)
 >>> with torch.no_grad():
 ...     before = model(x)
-...     report = pack_linears(model)
+...     report = pack_linears(model, min_features=64)
 ...     bool(torch.allclose(model(x), before, atol=1e-5))
 True
 >>> print(report)
@@ -89,7 +89,7 @@ class Packing:
         return "\n".join(lines)
 
 
-def pack_linears(model: nn.Module, *, min_features: int = 64, threads: int | None = None) -> Packing:
+def pack_linears(model: nn.Module, *, min_features: int = 256, threads: int | None = None) -> Packing:
     """Let a model's ``torch.nn.Linear`` layers hold their weights packed, for inference on the CPU.
 
     ``y = act(x W^T + b)``, the bias and, where the module that follows is SiLU, ReLU or GELU (either form), the
@@ -101,7 +101,8 @@ def pack_linears(model: nn.Module, *, min_features: int = 64, threads: int | Non
     model : Module
         Any; it is changed in place. Layers stay the objects they are, hooks with them.
     min_features : int
-        Layers with fewer features on either side stay as they are.
+        Layers with fewer features on either side stay as they are. By default where a call through torch costs no more
+        than a packed weight saves.
     threads : int, optional
         The most threads of a layer's call; by default as many as ``torch.get_num_threads()`` says at the time.
 
@@ -140,11 +141,11 @@ def pack_linears(model: nn.Module, *, min_features: int = 64, threads: int | Non
 
     Examples
     --------
-    >>> layer = nn.Linear(64, 64).eval()
+    >>> layer = nn.Linear(256, 300).eval()
     >>> weight = layer.weight.detach().clone()
     >>> report = pack_linears(layer)
     >>> layer
-    PackedLinear(in_features=64, out_features=64, bias=True, packed)
+    PackedLinear(in_features=256, out_features=300, bias=True, packed)
     >>> report.unpack()
     >>> bool(torch.equal(layer.weight, weight))
     True

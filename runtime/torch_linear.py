@@ -157,7 +157,7 @@ class PackedLinear(nn.Linear):
             )
         fusion = self.fusion
         activation = "none" if fusion is None or not fusion.holds() else fusion.activation
-        out: Tensor = linear(input, packed, self.bias, self.out_features, activation, self.threads)
+        out: Tensor = linear(input, packed, self._parameters["bias"], self.out_features, activation, self.threads)
         return out
 
     def _trains(self) -> bool:

@@ -37,38 +37,43 @@ No gradient: a call that would record one raises.
 
 # Looked up once: for a small layer these look-ups are a part of its time.
 _product, _threads, _grad = lib.tw_slinear_at, torch.get_num_threads, torch.is_grad_enabled
+_FLOAT, _BYTES = torch.float32, torch.uint8
 
 
 def _linear(
     x: Tensor, packed: Tensor, bias: Tensor | None, out_features: int, activation: str, threads: int = 0
 ) -> Tensor:
-    shape = x.shape
+    shape = [*x.shape]
+    features = shape[-1] if shape else 0
     if (
-        x.dtype is not torch.float32
+        x.dtype is not _FLOAT
         or not shape
-        or packed.dtype is not torch.uint8
-        or packed.numel() != HEADER + 4 * shape[-1] * out_features
+        or packed.dtype is not _BYTES
+        or packed.numel() != HEADER + 4 * features * out_features
         or activation not in ACTIVATIONS
         or not packed.is_contiguous()
     ):
         _refuse(x, packed, out_features, activation)
-    if bias is not None and (
-        bias.dtype is not torch.float32 or bias.shape != (out_features,) or not bias.is_contiguous()
-    ):
-        raise ShapeError(
-            f"linear: bias is {bias.dtype} of shape {tuple(bias.shape)}; it must be float32, ({out_features},), in a "
-            "row."
-        )
+    at_bias = 0
+    if bias is not None:
+        if bias.dtype is not _FLOAT or bias.shape != (out_features,) or not bias.is_contiguous():
+            raise ShapeError(
+                f"linear: bias is {bias.dtype} of shape {tuple(bias.shape)}; it must be float32, ({out_features},), in "
+                "a row."
+            )
+        at_bias = bias.data_ptr()
     if _grad() and (x.requires_grad or (bias is not None and bias.requires_grad)):
         raise ArgumentError(
             "linear: a packed weight has no gradient, but one would be recorded here; call it under torch.no_grad()."
         )
     x = x.contiguous()
-    y = x.new_empty((*shape[:-1], out_features))
-    if y.numel():
+    shape[-1] = out_features
+    y = x.new_empty(shape)
+    size = y.numel()
+    if size:
         status = _product(
-            y.numel() // out_features, out_features, shape[-1], x.data_ptr(), packed.data_ptr(),
-            0 if bias is None else bias.data_ptr(), ACTIVATIONS[activation], threads or _threads(), y.data_ptr(),
+            size // out_features, out_features, features, x.data_ptr(), packed.data_ptr(), at_bias,
+            ACTIVATIONS[activation], threads or _threads(), y.data_ptr(),
         )  # fmt: skip
         if status:
             raise_for(status)

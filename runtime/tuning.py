@@ -229,7 +229,7 @@ def on_panels(kernel: str) -> bool:
 
     Examples
     --------
-    >>> on_panels("gemm_s_nt_48x8__avx512_packed_ahead16384"), on_panels("gemm_s_nt_48x8_zzz__avx512")
+    >>> on_panels("gemm_s_nt_48x8__avx512_packed_fetch16384"), on_panels("gemm_s_nt_48x8_zzz__avx512")
     (True, False)
     """
     return "packed" in kernel.rpartition("__")[2].split("_")

@@ -24,13 +24,25 @@ from .base import (
     CWalker,
     Isa,
     LineOperand,
+    LinesAhead,
+    NearLines,
     ProblemOperand,
     ScalarOperand,
     TurnedBlock,
     VectorOperand,
 )
 from .turn import Interleave, turn
-from .x86_operands import ColumnsOfC, DotLines, LineScalars, Problems, SideScalars, TurnedVectors, Vectors
+from .x86_operands import (
+    ColumnsOfC,
+    DotLines,
+    DotLinesAhead,
+    LineScalars,
+    NearDotLines,
+    Problems,
+    SideScalars,
+    TurnedVectors,
+    Vectors,
+)
 
 if TYPE_CHECKING:
     from ..small.tile import Tile
@@ -55,6 +67,7 @@ class X86(Isa):
     evex: ClassVar[bool] = False
     """AVX-512's encoding: sixteen more registers, and factors broadcast from memory inside a multiplication."""
     constant_strides: ClassVar[bool] = True
+    asks_ahead = True
     most_steps: ClassVar[int] = 4
 
     def __init__(self) -> None:
@@ -76,8 +89,8 @@ class X86(Isa):
         return [Reg("x", number) for number in range(len(_NAMES))]
 
     def refusal(self, tile: Tile) -> str | None:
-        if tile.form == "dot" and tile.mr > 4:
-            return "it adds up the sums of at most four rows"
+        if tile.form == "dot" and tile.mr > 8:
+            return "it adds up the sums of at most eight rows"
         return super().refusal(tile)
 
     def has_columns(self, widths: object) -> bool:
@@ -196,8 +209,12 @@ class X86(Isa):
         return [Instruction(op.PREFETCH, (Mem(place, 1),))]
 
     def fetch(self, place: Reg, ahead: int, further: int) -> Code:
-        kind = op.FETCH if ahead < SECOND_CACHE else op.FETCH_SECOND
+        kind = op.FETCH if ahead < SECOND_CACHE else op.PREFETCH_SECOND
         return [Instruction(kind, (Mem(place, 1, disp=ahead + further),))]
+
+    def ask(self, place: Mem) -> Code:
+        """Bring the cache line of a place into the second cache."""
+        return [Instruction(op.PREFETCH_SECOND, (place,))]
 
     def finish(self, code: Sequence[Instruction]) -> Code:
         # What writes 128 bits clears those above, so code of such instructions alone leaves nothing to clear.
@@ -405,6 +422,12 @@ class X86(Isa):
 
     def line_operand(self, pool: Pool, general: Pool, base: Reg, stride: Reg, count: int, sets: int) -> LineOperand:
         return DotLines(self, pool, general, base, stride, count, sets)
+
+    def lines_ahead(self, pool: Pool, general: Pool, base: Reg, stride: Reg, count: int) -> LinesAhead:
+        return DotLinesAhead(self, pool, general, base, stride, count, 1)
+
+    def near_lines(self, pool: Pool, general: Pool, base: Reg, stride: Reg, count: int) -> NearLines:
+        return NearDotLines(self, pool, general, base, stride, count)
 
     def whole_factor(self, register: Reg) -> object:
         return self.view(register, self.widths[0])

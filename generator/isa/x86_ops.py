@@ -15,7 +15,6 @@ __all__ = [
     "BTL",
     "BTS",
     "FETCH",
-    "FETCH_SECOND",
     "JMP",
     "JNC",
     "JNS",
@@ -27,6 +26,7 @@ __all__ = [
     "MOV",
     "MOV_LOAD",
     "PREFETCH",
+    "PREFETCH_SECOND",
     "SUB",
     "TESTL",
     "VZEROUPPER",
@@ -126,7 +126,7 @@ KMOV = Op("kmovw  {1}, {0}", "wr", _kmov, "load")
 KMOV_WORD = Op("kmovw  {1:l}, {0}", "wr", _kmov_word, "int")
 PREFETCH = Op("prefetchw {0}", "r", lambda m, i: None, "prefetch")
 FETCH = Op("prefetcht0 {0}", "r", lambda m, i: None, "prefetch")
-FETCH_SECOND = Op("prefetcht1 {0}", "r", lambda m, i: None, "prefetch")
+PREFETCH_SECOND = Op("prefetcht1 {0}", "r", lambda m, i: m.asked.append(_address(m, i.operands[0])), "prefetch")
 VZEROUPPER = Op("vzeroupper", "", lambda m, i: None, "int")
 
 

@@ -110,12 +110,12 @@ class _Outer(KLoop):
     def _fetches(self, step: int, steps: int) -> list[Instruction]:
         """Ask for the cache lines that begin in this step's part of a turn, so far ahead; not in what is left of k."""
         tile, isa = self.tile, self.isa
-        if not tile.ahead or steps < tile.unroll:
+        if not tile.fetch or steps < tile.unroll:
             return []
         size = tile.vector_size * isa.dtype.bytes
         base = isa.b if tile.transposed else isa.a
         lines = range(-(-step * size // _LINE), -(-(step + 1) * size // _LINE))
-        return [instruction for line in lines for instruction in isa.fetch(base, tile.ahead, line * _LINE)]
+        return [instruction for line in lines for instruction in isa.fetch(base, tile.fetch, line * _LINE)]
 
     def _advance(self, steps: int) -> list[Instruction]:
         return self.vector.advance(steps) + self.scalar.advance(steps)

@@ -42,7 +42,6 @@ typedef struct tw_blocked {
 typedef struct tw_epilogue {
     const float *bias; /* one for each row of C, column-major; NULL: none */
     int activation;    /* TW_NO_ACTIVATION and its like */
-    bool wide;         /* this CPU has AVX2 */
 } tw_epilogue;
 
 /* C[m x n] = act(C + bias), its first row being this one of bias; ldc in bytes. */

@@ -150,13 +150,20 @@ __attribute__((target("avx2"))) static void finish_avx2(const tw_epilogue *epilo
 }
 #endif
 
+typedef void (*finish_fn)(const tw_epilogue *epilogue, int64_t row, int64_t m, int64_t n, char *c, int64_t ldc);
+
 void tw_epilogue_run(const tw_epilogue *epilogue, int64_t row, int64_t m, int64_t n, void *c, int64_t ldc)
 {
+    static _Atomic(finish_fn) found; /* CPUID is slow, so it is asked once */
+    finish_fn here = atomic_load_explicit(&found, memory_order_relaxed);
+    if (here == NULL) {
+        here = finish_anywhere;
 #if defined(__x86_64__)
-    if (epilogue->wide) {
-        finish_avx2(epilogue, row, m, n, c, ldc);
-        return;
-    }
+        if (tw_cpu_isas() >> TW_ISA_AVX2 & 1) {
+            here = finish_avx2;
+        }
 #endif
-    finish_anywhere(epilogue, row, m, n, c, ldc);
+        atomic_store_explicit(&found, here, memory_order_relaxed);
+    }
+    here(epilogue, row, m, n, c, ldc);
 }

@@ -97,7 +97,7 @@ int tw_slinear(int64_t tokens, int64_t out, int64_t in, const float *x, int64_t 
         return status;
     }
     tw_scalar one = tw_alpha_at(TW_S, NULL), none = tw_beta_at(TW_S, NULL);
-    tw_epilogue epilogue = {bias, activation, tw_cpu_isas() >> TW_ISA_AVX2 & 1};
+    tw_epilogue epilogue = {bias, activation};
     bool any = bias != NULL || activation != TW_NO_ACTIVATION;
     int64_t begun = tw_verbose ? tw_trace_clock() : 0;
     status = tw_blocked_finish(&blocked, &one, tw_panels_of(packed), x, &none, y, any ? &epilogue : NULL);

@@ -7,8 +7,12 @@
 
 #include "blocked.h"
 
-/* Shorter operands were not measured: of less than that many lines or steps. */
-enum { LEAST_LINES = 192, LEAST_K = 128, WIDEST = 1 << (TW_USES - 1) };
+enum {
+    LEAST_LINES = 192, /* shorter operands were not measured */
+    LEAST_K = 128,
+    WIDEST = 1 << (TW_USES - 1),
+    MOST_CACHED = 12 << 20 /* bytes, however large the last cache is said to be */
+};
 
 typedef struct estimate {
     bool known;
@@ -37,7 +41,8 @@ static estimate reckon(const tw_form *form, int isa, int operand, bool threads)
             others = first ? form->n : form->m;
     double elements = (double)lines * (double)form->k;
     bool along_k = first ? form->trans_a : !form->trans_b;
-    int place = elements * (double)element > (double)tw_caches_here().last / 2 ? TW_FAR : TW_NEAR;
+    double bytes = elements * (double)element;
+    int place = bytes > MOST_CACHED || bytes > (double)tw_caches_here().last / 2 ? TW_FAR : TW_NEAR;
     tw_use_cost cost;
     if (lines < LEAST_LINES || form->k < LEAST_K || others < 1 ||
         !tw_use_cost_of(isa, form->dtype, along_k, place, threads, &cost)) {
