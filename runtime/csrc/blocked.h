@@ -35,6 +35,7 @@ typedef struct tw_blocked {
     int64_t ldc;
     tw_stand stand[2];
     const tw_tiles *tiles;
+    const tw_kernel *main; /* for tiles of its size, one under the other; NULL: as `tiles` has it */
 } tw_blocked;
 
 /* ---- epilogue.c: what is done to C where a product ends ---- */
