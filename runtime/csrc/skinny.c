@@ -11,7 +11,8 @@ enum {
     LEAST_LINES = 192, /* shorter operands were not measured */
     LEAST_K = 128,
     WIDEST = 1 << (TW_USES - 1),
-    MOST_CACHED = 12 << 20 /* bytes, however large the last cache is said to be */
+    MOST_CACHED = 12 << 20, /* bytes, however large the last cache is said to be */
+    SURELY = 2 /* times as many uses as pay for packing: what was measured is another matrix's, on another day */
 };
 
 typedef struct estimate {
@@ -55,11 +56,11 @@ static estimate reckon(const tw_form *form, int isa, int operand, bool threads)
                       .packing = cost.packing * scale};
 }
 
-/* Products after which packing has paid; -1: never, or nobody knows. What saves less than 3 % is within the error. */
+/* Products after which packing has paid; -1: never, or nobody knows. What saves less than a twentieth is within the error. */
 static double payback_of(const estimate *e)
 {
     double saved = e->plain - e->packed;
-    return e->known && saved > e->packed * 0.03 ? e->packing / saved : -1;
+    return e->known && saved > e->packed * 0.05 ? e->packing / saved : -1;
 }
 
 /* The kernels' name of the caller's operand. */
@@ -109,7 +110,7 @@ int tw_skinny_plan_create(tw_gemm_plan **plan, int dtype, int layout, int transa
         pack = m >= n ? 'A' : 'B';
         estimate e = reckon(&form, asked, seen_as(pack, row), (threads > 0 ? threads : tw_threads_allowed()) > 1);
         double payback = payback_of(&e);
-        if (payback < 0 || (double)reuse < payback) {
+        if (payback < 0 || (double)reuse < SURELY * payback) {
             pack = 'N';
         }
     }

@@ -225,11 +225,11 @@ import sys, numpy as np, tilewright.runtime as tw
 def packs(*what, threads=1, **rest): return tw.skinny_plan(*what, threads=threads, **rest).packs
 s, far, near = np.float32, 8192, 512
 assert packs(far, 64, far, s, reuse=1000) is None        # saves nothing
-assert [packs(far, 4, far, s, reuse=r) for r in (3, 5)] == [None, "a"]
-assert packs(far, 3, far, s, reuse=5) == "a"             # between 2 and 4 lines
-assert packs(4, far, far, s, reuse=5, trans_b="T") == "b"
-assert packs(far, 4, far, s, reuse=5, trans_a="T") is None    # across k: measured to save nothing
-assert packs(near, 4, near, s, reuse=9) is None and packs(near, 4, near, s, reuse=11) == "a"
+assert [packs(far, 4, far, s, reuse=r) for r in (7, 9)] == [None, "a"]    # pays after 4
+assert packs(far, 3, far, s, reuse=9) == "a"             # between 2 and 4 lines
+assert packs(4, far, far, s, reuse=9, trans_b="T") == "b"
+assert packs(far, 4, far, s, reuse=9, trans_a="T") is None    # across k: measured to save nothing
+assert packs(near, 4, near, s, reuse=19) is None and packs(near, 4, near, s, reuse=21) == "a"
 assert packs(far, 600, far, s, reuse=10**6) is None      # in proportion beyond 256
 assert packs(100, 4, far, s, reuse=10**9) is None and packs(far, 4, 100, s, reuse=10**9) is None   # not measured
 assert packs(far, 4, far, np.float64, reuse=10**9) is None
