@@ -40,7 +40,8 @@ def main() -> None:
         show_packing(packing)
     if options.json:
         with open(options.json, "w") as file:
-            json.dump({"isa": isa, "variants": variants, "packing": packing and packing.record()}, file, indent=1)
+            found = {"isa": isa, "kernels": kernels_on_panels(isa), "variants": variants}
+            json.dump({**found, "packing": packing and packing.record()}, file, indent=1)
 
 
 def read_speed(memory: Any) -> float:
@@ -53,11 +54,15 @@ def read_speed(memory: Any) -> float:
     return float(memory.nbytes / best * 1e-9)
 
 
-def time_variants(isa: str, letter: str, turns: int) -> list[dict[str, Any]]:
-    """Time all kernels on panels of a type, those of the packed operand on the vectors' side."""
+def kernels_on_panels(isa: str) -> list[str]:
+    """Name the kernels of an instruction set that have the packed operand on the vectors' side."""
     names = [text(lib.tw_kernel_name(index)) for index in range(lib.tw_kernel_total())]
-    names = [name for name in names if tuning.on_panels(name) and name.startswith(f"gemm_{letter}_")]
-    names = [name for name in names if f"__{isa}_" in name and "_turned" not in name]
+    return [name for name in names if tuning.on_panels(name) and f"__{isa}_" in name and "_turned" not in name]
+
+
+def time_variants(isa: str, letter: str, turns: int) -> list[dict[str, Any]]:
+    """Time all kernels on panels of a type."""
+    names = [name for name in kernels_on_panels(isa) if name.startswith(f"gemm_{letter}_")]
     nanoseconds = ffi.new("double *")
     k, least = 64, {(name, place): float("inf") for name in names for place in tuning.PLACES}
     for _ in range(turns):
