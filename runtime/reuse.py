@@ -123,7 +123,7 @@ def _measure(letter: str, along: bool, size: int, k: int, near: list[int] | None
     at = ffi.from_buffer(a)
 
     def pack() -> Any:  # into new memory, as whoever packs once does
-        into = ffi.from_buffer(mmap.mmap(-1, bytes_[0]))
+        into = ffi.from_buffer(mmap.mmap(-1, bytes_[0], flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
         _do(lib.tw_pack(*what, ffi.NULL, at, a.shape[1], into))
         return into
 
