@@ -28,7 +28,8 @@ typedef struct product {
     const tw_epilogue *epilogue;
     tw_args args;           /* with alpha, without beta */
     tile_calls tiles[2][2]; /* [split: last panel?][other: last panel?] */
-    char *buffers;          /* for each task: the chunk's block, then the chunk of C^T or the part of C */
+    tw_command first[2]; /* [other: last panel?] for a whole panel that has just come from memory; none: no function */
+    char *buffers;       /* for each task: the chunk's block, then the chunk of C^T or the part of C */
     int64_t block_bytes, buffer_bytes;
     atomic_llong next; /* chunk to take */
 } product;
@@ -70,6 +71,17 @@ static int64_t ld_of(const tw_blocked *plan, int side, int64_t width)
     }
 }
 
+/* The kernel on panels for a tile; NULL: it has none. */
+static const tw_kernel *whole_kernel(const tw_blocked *plan, int64_t m, int64_t n, int place)
+{
+    int64_t lines[] = {m, n};
+    bool whole = lines[plan->filling] == plan->stand[plan->filling].width;
+    if (!whole || plan->stand[0].format > TW_PANELS || plan->stand[1].format > TW_PANELS) {
+        return NULL;
+    }
+    return tw_panel_kernel(plan->isa, plan->dtype, plan->filling, lines[!plan->filling], place);
+}
+
 /* The calls for a tile of so many lines of each side. False: more than there is room for. */
 static bool cut(const tw_blocked *plan, int64_t m, int64_t n, int64_t ldc, tile_calls *tile)
 {
@@ -84,7 +96,11 @@ static bool cut(const tw_blocked *plan, int64_t m, int64_t n, int64_t ldc, tile_
                     .ldb = tile->ld[1],
                     .ldc = ldc};
     tile->count = 0;
-    tw_tile one;
+    tw_tile one = {whole_kernel(plan, m, n, TW_NEAR), 0, 0, (int)m, (int)n};
+    if (one.kernel != NULL) {
+        tile->calls[tile->count++] = tw_command_of(&form, &one);
+        return true;
+    }
     int64_t from = 0;
     for (; plan->main != NULL && n == plan->main->nr && m - from >= plan->main->mr; from += plan->main->mr) {
         one = (tw_tile){plan->main, from, 0, plan->main->mr, (int)n};
@@ -206,11 +222,15 @@ static void multiply(const product *all, int64_t first, int64_t lines, int64_t s
                       (split == TW_VECTOR_SIDE ? along : across) * element);
             }
             const tile_calls *tile = &all->tiles[along < width][last_other];
+            const tw_command *calls = tile->calls;
+            if (j == 0 && along == width && all->first[last_other].run != NULL) {
+                calls = &all->first[last_other];
+            }
             args->lda = tile->ld[0];
             args->ldb = tile->ld[1];
             for (int call = 0; call < tile->count; call++) {
-                tw_run_command(&tile->calls[call], split == TW_VECTOR_SIDE ? x : y, split == TW_VECTOR_SIDE ? y : x,
-                               corner, args);
+                tw_run_command(&calls[call], split == TW_VECTOR_SIDE ? x : y, split == TW_VECTOR_SIDE ? y : x, corner,
+                               args);
             }
             if (finish && split == TW_VECTOR_SIDE) {
                 tw_epilogue_run(all->epilogue, first + i, along, across, corner, ldc);
@@ -332,6 +352,15 @@ int64_t tw_blocked_memory(const tw_blocked *plan)
     return other_bytes(plan) + tasks_of(plan) * (block_bytes(plan) + own_c_bytes(plan));
 }
 
+const tw_kernel *tw_blocked_kernel(const tw_blocked *plan)
+{
+    int other = !plan->split;
+    int64_t lines[2];
+    lines[plan->split] = plan->stand[plan->split].width;
+    lines[other] = at_most(plan->stand[other].width, plan->size[other]);
+    return whole_kernel(plan, lines[0], lines[1], plan->stand[plan->split].format == TW_GIVEN ? TW_FAR : TW_NEAR);
+}
+
 static void prepare_other(const product *all, char *panels)
 {
     const tw_blocked *plan = all->plan;
@@ -387,8 +416,13 @@ int tw_blocked_finish(const tw_blocked *made, const tw_scalar *alpha, const void
             return tw_fail(TW_ERROR_KERNEL, "no kernels for panels of %lld x %lld.", (long long)lines[0],
                            (long long)lines[1]);
         }
+        tile_calls *tile = &all.tiles[last & 1][last >> 1];
+        const tw_kernel *far = whole_kernel(plan, lines[0], lines[1], TW_FAR);
+        if (plan->stand[split].format == TW_GIVEN && !(last & 1) && far != NULL) {
+            all.first[last >> 1] = tile->calls[0]; /* there are no masks, nor offsets */
+            all.first[last >> 1].run = far->run;
+        }
         if (plan->flip) {
-            tile_calls *tile = &all.tiles[last & 1][last >> 1];
             for (int i = 0; i < tile->count; i++) {
                 tile->calls[i].conj ^= TW_FLAG_CONJ;
             }

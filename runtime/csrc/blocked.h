@@ -26,6 +26,7 @@ typedef struct tw_blocked {
     int dtype, isa, mode;     /* of the tiles: as formats make it, not the caller's */
     bool turned, flip, inner; /* flip: the kernels' product is conjugated at the end */
     int split;                /* the side that is cut: TW_VECTOR_SIDE or TW_SCALAR_SIDE */
+    int filling;              /* of two sides in panels, the one whose lines fill vectors */
     int threads, parts;       /* parts of k, each summed by itself and added up: 1 unless C is small and k huge */
     double nanoseconds;       /* on one core, about */
     int64_t size[2], k;       /* lines of both sides */
@@ -34,7 +35,7 @@ typedef struct tw_blocked {
     int64_t ldc;
     tw_stand stand[2];
     const tw_tiles *tiles;
-    const tw_kernel *main; /* for a tile of whole panels; NULL: as `tiles` has it */
+    const tw_kernel *main; /* for tiles of its size, one under the other; NULL: as `tiles` has it */
 } tw_blocked;
 
 /* ---- epilogue.c: what is done to C where a product ends ---- */
@@ -58,8 +59,10 @@ int tw_blocked_run(const tw_blocked *plan, const tw_scalar *alpha, const void *x
 int tw_blocked_finish(const tw_blocked *plan, const tw_scalar *alpha, const void *x, const void *y,
                       const tw_scalar *beta, void *c, const tw_epilogue *epilogue);
 
-/* The same blocks, read by those who report them. */
+/* The same blocks, read by those who report them: bytes beside the matrices, and the kernel of a tile of whole panels (NULL:
+ * several, or operands are not in panels). */
 int64_t tw_blocked_memory(const tw_blocked *plan);
+const tw_kernel *tw_blocked_kernel(const tw_blocked *plan);
 
 /* ---- route.c ---- */
 
@@ -83,6 +86,15 @@ static inline const tw_blocked *tw_blocked_of(const tw_gemm_plan *plan)
 {
     return (const tw_blocked *)(const void *)plan->commands;
 }
+
+/* ---- onpanels.c: kernels of family packed ---- */
+
+/* Where the panel that fills vectors comes from. */
+enum { TW_NEAR, TW_FAR, TW_PLACES }; /* the second cache; memory */
+
+/* The best kernel for a whole panel on the side `filling` and so many lines of the other, at most a panel of those too; NULL:
+ * there is none. */
+const tw_kernel *tw_panel_kernel(int isa, int dtype, int filling, int64_t lines, int place);
 
 /* ---- cpu caches ---- */
 

@@ -125,7 +125,8 @@ static bool settle(tw_blocked *plan, const tw_wish *wish, int *status)
 static void panels(tw_blocked *plan, int side)
 {
     plan->stand[side].format = TW_PANELS;
-    plan->stand[side].width = tw_panel_width(plan->isa, plan->dtype, side);
+    plan->stand[side].width =
+        tw_panel_width(plan->isa, plan->dtype, side == plan->filling ? TW_VECTOR_SIDE : TW_SCALAR_SIDE);
 }
 
 /* k in blocks of equal length, at most `most`. */
@@ -174,7 +175,7 @@ void tw_blocked_share(tw_blocked *plan)
  * block is the less often C is read and written. */
 static int64_t deepest(const tw_blocked *plan)
 {
-    int64_t step = plan->stand[TW_SCALAR_SIDE].width * tw_element_bytes(plan->dtype);
+    int64_t step = plan->stand[!plan->filling].width * tw_element_bytes(plan->dtype);
     return at_most(at_least(tw_caches_here().first / step, 64), 512);
 }
 
@@ -192,28 +193,33 @@ static bool blocked(tw_blocked *plan, const tw_wish *wish, int *status)
     return settle(plan, wish, status);
 }
 
-/* One operand comes packed. If it is the long one its panels are the chunks; nothing is turned, for panels have a side. */
+/* One operand comes packed; its panels fill vectors. If it is the long one its panels are the chunks. A short one on the scalar
+ * side is no whole panel, so that C^T is computed; not of a reproducible product, which adds that up in another order. */
 static bool given(tw_blocked *plan, const tw_wish *wish, int *status)
 {
     tw_caches caches = tw_caches_here();
     int64_t element = tw_element_bytes(plan->dtype);
     int side = wish->given == 'A' ? TW_VECTOR_SIDE : TW_SCALAR_SIDE, other = !side;
+    int width = tw_panel_width(plan->isa, plan->dtype, TW_VECTOR_SIDE);
+    if (side == TW_SCALAR_SIDE && plan->size[side] < 4 * width && !wish->reproducible) {
+        turn(plan);
+        side = TW_VECTOR_SIDE;
+        other = !side;
+    }
+    plan->filling = side;
     panels(plan, side);
     plan->stand[side].format = TW_GIVEN;
     plan->stand[side].conj = false;
     panels(plan, other);
     bool is_long = plan->size[side] >= plan->size[other];
     plan->split = is_long ? side : other;
-    int64_t most = deepest(plan);
-    if (is_long && plan->size[other] <= 2 * plan->stand[other].width) {
-        most = at_least(caches.second / 4 / (plan->size[other] * element), most); /* read from end to end */
-    } else if (!is_long && plan->size[side] <= 8 && !along_k(plan, other) && other == TW_VECTOR_SIDE &&
-               !plan->stand[other].conj) { /* what is packed already cannot be conjugated in its place */
-        plan->stand[other].format = TW_DIRECT;
-        most = 16;
+    int64_t most = deepest(plan), few = plan->stand[other].width;
+    if (is_long && plan->size[other] <= few) { /* read once: only the others' panel must stay in the first cache */
+        most = at_least(caches.first / 2 / (plan->size[other] * element), most);
     }
     plan->kc = wish->reproducible ? 256 : even(plan->k, most);
-    plan->lines = is_long ? plan->stand[side].width : caches.second * 2 / 3 / (plan->kc * element);
+    /* With few partners one panel after the other comes from memory; with more a chunk waits in the second cache. */
+    plan->lines = is_long && plan->size[other] <= 8 * few ? width : caches.second * 2 / 3 / (plan->kc * element);
     return settle(plan, wish, status);
 }
 
@@ -352,15 +358,36 @@ static double nanoseconds_of(const tw_form *form)
     return work > read ? work : read;
 }
 
+/* Lines of an operand of which many fall into the same sets of the first cache. */
+static bool crowded(int64_t ld)
+{
+    return ld % 2048 == 0;
+}
+
+/* Do tiles where they lie do without blocks? On one thread they are 4 to 25 % faster (docs/packed.md) as long as all three
+ * matrices stay in or near the second cache; for more threads up to where two are worth while. Not of short and long. */
+static bool tiles_do(const tw_form *form, const tw_wish *wish, const tw_caches *caches)
+{
+    int64_t m = form->m, n = form->n, k = form->k, element = tw_element_bytes(form->dtype);
+    double inputs = (double)element * (double)k * (double)(m + n),
+           all = inputs + (double)element * (double)m * (double)n;
+    bool regular = at_least(m, n) < 4 * at_most(m, n) && k < 16 * at_least(m, n),
+         near = inputs <= (double)caches->second / 2;
+    if ((double)m * (double)n * (double)k <= 96. * 96. * 96.) {
+        return near;
+    }
+    if (wish->alone && regular && all <= 1.75 * (double)caches->second) {
+        return !crowded(form->lda) && !crowded(form->ldb) && !crowded(form->ldc);
+    }
+    return near && regular && nanoseconds_of(form) < 2 * tw_thread_share(-1);
+}
+
 static int choose(const tw_form *form, const tw_wish *wish)
 {
     tw_caches caches = tw_caches_here();
-    int64_t m = form->m, n = form->n, k = form->k, element = tw_element_bytes(form->dtype);
-    double work = (double)m * (double)n * (double)k, bytes = (double)element * (double)k * (double)(m + n);
+    int64_t m = form->m, n = form->n, k = form->k;
     int64_t s = at_most(m, n), l = at_least(m, n);
-    /* Tiles where they lie are the faster up to about 300 x 300, but they run on one thread: up to where two are worth while. */
-    bool small = work <= 96. * 96. * 96. || (l < 4 * s && nanoseconds_of(form) < 2 * tw_thread_share(-1));
-    if (small && bytes <= (double)caches.second / 2) {
+    if (tiles_do(form, wish, &caches)) {
         return wish->reproducible ? TW_PATH_BLOCKED : TW_PATH_TILES;
     }
     if (l <= 128 && k >= 16 * l) {
