@@ -15,6 +15,7 @@ int tw_panel_width(int isa, int dtype, int side)
         [TW_ISA_NEON] = {{8, 8}, {8, 4}, {8, 4}, {4, 4}},
         [TW_ISA_AVX2] = {{16, 6}, {8, 6}, {8, 3}, {4, 3}},
         [TW_ISA_AVX512] = {{48, 8}, {24, 8}, {16, 6}, {8, 6}},
+        [TW_ISA_FCMA] = {{8, 8}, {8, 4}, {8, 4}, {4, 4}},
     };
     return widths[isa][dtype][side];
 }
