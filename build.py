@@ -34,6 +34,7 @@ ROOT = Path(__file__).resolve().parent
 BUILD = ROOT / "build"
 VENV = ROOT / ".venv"
 ARCHES = ("x86_64", "aarch64")
+WITH_TORCH = ("linear", "topv", "topv_cost", "vlm")  # benchmarks that need the extra `test`
 INSTALLING = "installing"  # in .venv/.tilewright until all is installed
 CLEAR = "\r\x1b[K"  # a terminal's line, emptied
 Item = TypeVar("Item")
@@ -568,7 +569,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     if options.rest and options.command not in ("test", "bench"):
         there = f"python3 build.py {options.command} --help lists what there is"
         parser.error(f"{options.command}: {' '.join(options.rest)} is not an option; {there}.")
-    if options.command == "test" or (options.command == "bench" and str(options.name).startswith("topv")):
+    if options.command == "test" or (options.command == "bench" and options.name in WITH_TORCH):
         options.extras.append("test")
     options.workers, options.jobs = options.jobs, options.jobs or len(os.sched_getaffinity(0))
     return options

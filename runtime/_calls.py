@@ -15,7 +15,7 @@ from . import _quick, product
 if TYPE_CHECKING:
     from ._fast import Bound
 
-__all__ = ["BOUND", "CALLS", "gemm"]
+__all__ = ["BOUND", "CALLS", "gemm", "run_plan"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -50,7 +50,15 @@ def _choose(function: F, quick: F) -> tuple[F, str]:
 
 gemm, CALLS = _choose(product.gemm, _quick.gemm)
 
+
+def _never(*_: object) -> bool:
+    return False
+
+
 BOUND: type[Bound] | None = None
 """What makes a C function and its argument a callable; None where calls go through cffi."""
+run_plan: Callable[..., bool] = _never
+"""What runs a plan in the common case, and says whether it did."""
 if CALLS == "extension":
     from ._fast import Bound as BOUND  # noqa: N814 (chosen once)
+    from ._fast import run_plan

@@ -5,6 +5,9 @@ from typing import Any, TypeVar, final
 F = TypeVar("F", bound=Callable[..., Any])
 
 def accelerate(function: F, doc: str, home: str, /) -> F: ...
+def run_plan(
+    record: bytes, packed: type, a: object, b: object, out: object, alpha: object, beta: object, /
+) -> bool: ...
 
 @final
 class Bound:

@@ -1,7 +1,7 @@
 """Tall-and-skinny products of dask arrays: dask schedules, blocks are multiplied here.
 
 An optional part: ``pip install tilewright[dask]``. The arrays are chunked along their long dimension alone, so that
-every block is one product; what is short is packed, and sent to each worker once.
+every block is one product; what is short is sent to each worker once and packed there, for the worker's own CPU.
 
 >>> import dask.array as da
 >>> x = da.ones((1000, 8), chunks=(300, -1))
@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -52,8 +52,8 @@ def product(a: Any, b: Any) -> Any:
         columns; or any array that `gemm` takes.
     b : array (k, n)
         A dask array in blocks of whole columns, n being long; or, where `a` is one too, of whole rows; or any array.
-        An array that is no dask array is packed here and sent to every worker once: change it later, and the product
-        stays what it was.
+        An array that is no dask array is copied here, sent to every worker once and packed there: change it later, and
+        the product stays what it was.
 
     Returns
     -------
@@ -90,11 +90,11 @@ def product(a: Any, b: Any) -> Any:
     if isinstance(x, da.Array):
         _one_block("product", x, "a", 1, "where a's rows are many")
         columns = {"new_axes": {"j": y.shape[1]}}
-        b = _everywhere(skinny_plan(1, y.shape[1], y.shape[0], x.dtype, pack="b").pack(y))
+        b = _everywhere(_Short(np.array(y), "b"))
         return da.blockwise(_rows, "ij", x, "ik", **columns, b=b, concatenate=True, **_each(x.dtype, 2))
     _one_block("product", y, "b", 0, "where b's columns are many")
     rows = {"new_axes": {"i": x.shape[0]}}
-    a = _everywhere(skinny_plan(x.shape[0], 1, x.shape[1], x.dtype, pack="a").pack(x))
+    a = _everywhere(_Short(np.array(x), "a"))
     return da.blockwise(_columns, "ij", y, "kj", **rows, a=a, concatenate=True, **_each(x.dtype, 2))
 
 
@@ -144,6 +144,25 @@ def gram(x: Any, y: Any = None) -> Any:
 # ---- What workers do with a block ----
 
 
+class _Short:
+    """The operand that all blocks share. It travels as it is, for workers may have other instruction sets."""
+
+    def __init__(self, array: Array, side: Literal["a", "b"]) -> None:
+        self.array, self.side = array, side
+        self._packed: Packed | None = None
+
+    def __reduce__(self) -> Any:
+        return _Short, (self.array, self.side)
+
+    def packed(self) -> Packed:
+        """Pack it, once in each process."""
+        if self._packed is None:
+            m, n = (self.array.shape[0], 1) if self.side == "a" else (1, self.array.shape[1])
+            k = self.array.shape[self.side == "a"]
+            self._packed = skinny_plan(m, n, k, self.array.dtype, pack=self.side).pack(self.array)
+        return self._packed
+
+
 @lru_cache(64)
 def _plan(m: int, n: int, k: int, dtype: np.dtype[Any], pack: str, trans: str) -> Plan:
     """Return the plan of blocks of one size, whose other operand comes packed."""
@@ -159,14 +178,16 @@ def _seen(block: Array) -> tuple[Array, str]:
     return np.ascontiguousarray(block), "N"
 
 
-def _rows(block: Array, b: Packed) -> Any:
+def _rows(block: Array, b: _Short) -> Any:
     x, trans = _seen(block)
-    return _plan(block.shape[0], b.shape[1], b.shape[0], block.dtype, "b", trans)(x, b)
+    k, n = b.array.shape
+    return _plan(block.shape[0], n, k, block.dtype, "b", trans)(x, b.packed())
 
 
-def _columns(block: Array, a: Packed) -> Any:
+def _columns(block: Array, a: _Short) -> Any:
     x, trans = _seen(block)
-    return _plan(a.shape[0], block.shape[1], a.shape[1], block.dtype, "a", trans)(a, x)
+    m, k = a.array.shape
+    return _plan(m, block.shape[1], k, block.dtype, "a", trans)(a.packed(), x)
 
 
 def _inner(a: Array, b: Array) -> Any:
@@ -189,15 +210,15 @@ def _sum(parts: Any) -> Any:
     return parts.sum(axis=0, dtype=parts.dtype, split_every=_SPLIT)
 
 
-def _everywhere(packed: Packed) -> Any:
+def _everywhere(short: _Short) -> Any:
     """Return the operand as part of a graph: on every worker of this process's client, if it has one, sent once."""
     try:
         from distributed import default_client
 
         client = default_client()
     except (ImportError, ValueError):  # no distributed, no client: the graph carries it
-        return dask.delayed(packed, traverse=False)
-    return dask.delayed(client.scatter(packed, broadcast=True))
+        return dask.delayed(short, traverse=False)
+    return dask.delayed(client.scatter(short, broadcast=True))
 
 
 # ---- Refusing what does not fit ----

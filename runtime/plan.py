@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._calls import BOUND
+from ._calls import BOUND, run_plan
 from ._library import ffi, lib, raise_for
 from .arrays import KINDS, Array, Kind, check_out, matrix
 from .errors import ArgumentError, DtypeError, LayoutError, ShapeError, shown
-from .packed import fits
+from .packed import Packed, fits
 from .packed import pack as pack_operand
 from .product import OPERATIONS, is_operation, scalar_of
 
@@ -20,6 +21,7 @@ __all__ = ["Options", "Plan", "gemm_plan", "make_plan", "pointer_to"]
 
 _LONGEST = 2**63 - 1
 _RUN = int(ffi.cast("intptr_t", ffi.addressof(lib, "tw_gemm_bound_run")))
+_EXECUTE = int(ffi.cast("intptr_t", ffi.addressof(lib, "tw_gemm_plan_execute")))
 
 
 def gemm_plan(
@@ -85,7 +87,7 @@ class Plan:
     packed, "a" or "b", or None.
     """
 
-    __slots__ = ("_a", "_b", "_c", "_kind", "dtype", "handle", "k", "m", "n", "packs", "trans_a", "trans_b")
+    __slots__ = ("_a", "_b", "_c", "_kind", "_record", "dtype", "handle", "k", "m", "n", "packs", "trans_a", "trans_b")
 
     def __init__(
         self, m: int, n: int, k: int, dtype: Any, trans_a: str, trans_b: str,
@@ -116,6 +118,11 @@ class Plan:
             self._kind, lib.TW_ROW_MAJOR, operations, (m, n, k), (self._a.ld, self._b.ld, self._c.ld), options
         )
         self.packs = {ord("A"): "a", ord("B"): "b"}.get(lib.tw_gemm_plan_packed(self.handle))
+        places = [number for place in (self._a, self._b, self._c) for number in (*place.shape, place.ld)]
+        self._record = struct.pack(  # `planned` in _planned.h
+            "14q", _EXECUTE, int(ffi.cast("intptr_t", self.handle)), *places, self._kind.letter,
+            ord(self.packs or "\0"), self._large
+        )  # fmt: skip
 
     def pack(self, x: Any, *, alpha: complex = 1) -> Any:
         """Pack the operand `packs`, multiplied by `alpha`; where there is none, return `x` itself.
@@ -159,6 +166,8 @@ class Plan:
                     f"plan: beta is {shown(beta)} but there is no out for it to multiply; pass out, or leave beta at 0."
                 )
             out = self._c.new()
+        if run_plan(self._record, Packed, a, b, out, alpha, beta):
+            return out
         status = lib.tw_gemm_plan_execute(self.handle, *self._seen(a, b, out, alpha, beta))
         if status:
             raise_for(status)
@@ -175,11 +184,15 @@ class Plan:
         bound = ffi.new("tw_gemm_bound *", {"plan": self.handle, "alpha": one, "a": x, "b": y, "beta": zero, "c": z})
         keep = self, a, b, out, one, x, y, zero, z, bound  # C holds pointers, which keep nothing alive
         if BOUND is not None:
-            large = float(self.m) * float(self.n) * float(self.k) > 64.0**3  # Python's lock is released, as by gemm
-            return BOUND(_RUN, int(ffi.cast("intptr_t", bound)), keep, 0, raise_for, large)
+            return BOUND(_RUN, int(ffi.cast("intptr_t", bound)), keep, 0, raise_for, self._large)
         run = partial(lib.tw_gemm_bound_run, bound)
         run.__dict__["keeps"] = keep
         return run
+
+    @property
+    def _large(self) -> bool:
+        """Whether Python's lock is released, as by gemm."""
+        return float(self.m) * float(self.n) * float(self.k) > 64.0**3
 
     @property
     def kind(self) -> Kind:

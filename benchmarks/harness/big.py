@@ -28,7 +28,6 @@ from .packed import measure as measure_packed
 from .problem import Array, Problem, Shape
 from .report import geometric_mean, load_pyplot, machine, table, write_json
 
-PAUSE = 0.01  # seconds before a library's turn where there are threads: others' still spin
 PLAIN = ("openblas", "mkl", "blis", "eigen", "onednn")
 
 
@@ -238,7 +237,7 @@ def _measure(
             wrong.append(rival.name)
             print(f"  WRONG, left out: {rival.name} {job.dtype} {job.mode} {job.shape}", flush=True)
     budget = 1e6 if options.quick else 3e7
-    times = timing.interleave(timer, tasks, rounds=options.rounds, budget=budget, pause=PAUSE if THREADS > 1 else 0)
+    times = timing.interleave(timer, tasks, rounds=options.rounds, budget=budget, quiet=THREADS > 1)
     speeds = {name: problem.flops / nanoseconds for name, nanoseconds in times.items()}
     bound = "memory" if allowed < peak else "peak"
     cell = Cell(job.group, job.dtype, job.mode, job.shape, THREADS, speeds, min(peak, allowed), bound, wrong)

@@ -57,9 +57,9 @@ def measure(
             ready[name] = made
         else:
             print(f"  WRONG, left out: {name}, packed, {problem.dtype} {problem.mode} {problem.shape}", flush=True)
-    pause = 0.01 if THREADS > 1 else 0
-    uses = timing.interleave(timer, {n: r.use for n, r in ready.items()}, rounds=rounds, budget=2e7, pause=pause)
-    packs = timing.interleave(timer, {n: r.pack for n, r in ready.items()}, rounds=rounds, budget=2e7, pause=pause)
+    quiet = THREADS > 1
+    uses = timing.interleave(timer, {n: r.use for n, r in ready.items()}, rounds=rounds, budget=2e7, quiet=quiet)
+    packs = timing.interleave(timer, {n: r.pack for n, r in ready.items()}, rounds=rounds, budget=2e7, quiet=quiet)
     planned = next((uses for uses in USES if _planned(ours, problem, uses)), 0) if "tilewright" in ready else 0
     return {name: Times(packs[name], uses[name], planned if name == "tilewright" else 0) for name in ready}
 

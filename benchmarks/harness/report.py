@@ -67,7 +67,7 @@ def write_json(path: str, data: Mapping[str, Any]) -> None:
         if isinstance(value, (list, tuple)):
             return [clean(item) for item in value]
         if isinstance(value, float):
-            return round(value, 4) if math.isfinite(value) else None
+            return float(f"{value:.6g}") if math.isfinite(value) else None
         return value
 
     Path(path).write_text(json.dumps(clean(data), indent=1) + "\n")

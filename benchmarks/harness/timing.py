@@ -117,7 +117,7 @@ def interleave(
     *,
     rounds: int,
     budget: float,
-    pause: float = 0,
+    quiet: bool = False,
 ) -> dict[str, float]:
     """Return the least nanoseconds a call of each task, all of them taking turns in every round.
 
@@ -129,8 +129,9 @@ def interleave(
         How often each has its turn; every second round goes through them backwards.
     budget : float
         Nanoseconds for each turn, at least one call.
-    pause : float
-        Seconds before each turn: a library's threads may spin for a while, and would take the next one's cores.
+    quiet : bool
+        Before each turn wait until this process's other threads are asleep: some libraries' spin for a fifth of a
+        second after their last call, and would take the next one's cores.
     """
     best = dict.fromkeys(tasks, math.inf)
     plan: dict[str, tuple[int, int]] = {}
@@ -143,8 +144,8 @@ def interleave(
     for turn in range(rounds):
         for name in list(tasks)[:: 1 - 2 * (turn % 2)]:
             task, (calls, chunks) = tasks[name], plan[name]
-            if pause:
-                time.sleep(pause)
+            if quiet:
+                calm()
                 timer.run(task) if isinstance(task, Task) else task()  # wakes its own
             if callable(task):
                 least = min(_seconds(task) for _ in range(chunks))
@@ -152,6 +153,17 @@ def interleave(
                 least = timer.time(task, calls, chunks)
             best[name] = min(best[name], least)
     return best
+
+
+def calm(most: float = 1.0) -> bool:
+    """Sleep until this process has used no core for 20 ms; False if it still does after `most` seconds."""
+    end = time.monotonic() + most
+    while time.monotonic() < end:
+        before = time.process_time_ns()
+        time.sleep(0.02)
+        if time.process_time_ns() - before < 2e6:
+            return True
+    return False
 
 
 def _seconds(function: Callable[[], object]) -> float:

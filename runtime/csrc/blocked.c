@@ -10,7 +10,7 @@
  * are the same loops: AutoTSMM (arXiv 2208.08088), after Goto and van Zijl de Geijn. */
 #include "blocked.h"
 
-enum { MOST_TILES = 64, LINE = 64, AHEAD = 2 /* panels */, DEEP = 64, LONG = 128 /* k steps */ };
+enum { MOST_TILES = 64, LINE = 64, SPREAD = 1024, AHEAD = 2 /* panels */, DEEP = 64, LONG = 128 /* k steps */ };
 
 /* The kernels of one tile of panels, whole ones or those at the end. */
 typedef struct tile_calls {
@@ -25,6 +25,7 @@ typedef struct product {
     const char *panels;     /* of the other operand */
     char *c;
     const tw_scalar *beta;
+    const tw_epilogue *epilogue;
     tw_args args;           /* with alpha, without beta */
     tile_calls tiles[2][2]; /* [split: last panel?][other: last panel?] */
     char *buffers;          /* for each task: the chunk's block, then the chunk of C^T or the part of C */
@@ -47,10 +48,11 @@ static bool along_k(int format, const tw_stand *stand, int64_t element)
     return format == TW_COPIED || (format == TW_DIRECT && stand->step == element && stand->line != element);
 }
 
-/* Bytes from one line to the next of copied lines: not a power of two, or all would fall into one set of the cache. */
+/* Bytes from one line to the next of copied lines: eight of them shall share no set of the first cache, nor shall what is
+ * fetched ahead of one meet another. */
 static int64_t pitch_of(const tw_blocked *plan)
 {
-    return round_up(plan->k * tw_element_bytes(plan->dtype), LINE) + LINE;
+    return round_up(plan->k * tw_element_bytes(plan->dtype), SPREAD) + SPREAD / 2 + LINE;
 }
 
 /* The leading dimension that kernels see of a panel of `width` lines. */
@@ -82,15 +84,16 @@ static bool cut(const tw_blocked *plan, int64_t m, int64_t n, int64_t ldc, tile_
                     .ldb = tile->ld[1],
                     .ldc = ldc};
     tile->count = 0;
-    tw_tile one = {plan->main, 0, 0, (int)m, (int)n};
-    if (plan->main != NULL && m == plan->main->mr && n == plan->main->nr) {
+    tw_tile one;
+    int64_t from = 0;
+    for (; plan->main != NULL && n == plan->main->nr && m - from >= plan->main->mr; from += plan->main->mr) {
+        one = (tw_tile){plan->main, from, 0, plan->main->mr, (int)n};
         tile->calls[tile->count++] = tw_command_of(&form, &one);
-        return true;
     }
     /* Three or four long copied lines go two by two, with all long lines at once: those come from memory, which answers many at a
      * time. From five on arithmetic counts for more. */
     int64_t band = plan->stand[TW_VECTOR_SIDE].format == TW_COPIED && m <= 4 && plan->k >= LONG ? 2 : m;
-    for (int64_t from = 0; from < m; from += band) {
+    for (; from < m; from += band) {
         tw_walk walk = tw_walk_begin(plan->tiles, at_most(band, m - from), n);
         while (tw_walk_next(&walk, &one)) {
             if (tile->count == MOST_TILES) {
@@ -166,6 +169,7 @@ static void multiply(const product *all, int64_t first, int64_t lines, int64_t s
     int64_t c_split = split == TW_VECTOR_SIDE ? element : ldc, c_other = split == TW_VECTOR_SIDE ? ldc : element;
     bool apart =
         others > 2 && mine->format == TW_DIRECT && mine->line == element; /* for fewer it takes longer to ask */
+    bool finish = all->epilogue != NULL && step + steps == plan->k;
     bool wide = steps >= DEEP, panels = wide && plan->stand[other].format <= TW_PANELS;
     args->k = steps;
     args->ldc = ldc;
@@ -207,6 +211,11 @@ static void multiply(const product *all, int64_t first, int64_t lines, int64_t s
             for (int call = 0; call < tile->count; call++) {
                 tw_run_command(&tile->calls[call], split == TW_VECTOR_SIDE ? x : y, split == TW_VECTOR_SIDE ? y : x,
                                corner, args);
+            }
+            if (finish && split == TW_VECTOR_SIDE) {
+                tw_epilogue_run(all->epilogue, first + i, along, across, corner, ldc);
+            } else if (finish) {
+                tw_epilogue_run(all->epilogue, j, across, along, corner, ldc);
             }
         }
     }
@@ -338,15 +347,28 @@ static void prepare_other(const product *all, char *panels)
 int tw_blocked_run(const tw_blocked *made, const tw_scalar *alpha, const void *x, const void *y, const tw_scalar *beta,
                    void *c)
 {
+    return tw_blocked_finish(made, alpha, x, y, beta, c, NULL);
+}
+
+int tw_blocked_finish(const tw_blocked *made, const tw_scalar *alpha, const void *x, const void *y,
+                      const tw_scalar *beta, void *c, const tw_epilogue *epilogue)
+{
     tw_blocked own = *made;
     const tw_blocked *plan = &own;
     tw_blocked_share(&own);
     if (plan->k == 0 || tw_scalar_is(plan->dtype, alpha, 0)) {
         tw_scale_c(plan->dtype, plan->size[plan->turned], plan->size[!plan->turned], beta, c, plan->ldc);
+        if (epilogue != NULL) {
+            tw_epilogue_run(epilogue, 0, plan->size[0], plan->size[1], c, plan->ldc);
+        }
         return TW_OK;
     }
     int split = plan->split, other = !split, tasks = tasks_of(plan);
-    product all = {.plan = plan, .operand = {plan->turned ? y : x, plan->turned ? x : y}, .c = c, .beta = beta};
+    product all = {.plan = plan,
+                   .operand = {plan->turned ? y : x, plan->turned ? x : y},
+                   .c = c,
+                   .beta = beta,
+                   .epilogue = epilogue};
     tw_form form = {.dtype = plan->dtype, .mode = plan->mode, .k = plan->k};
     all.args = tw_args_of(&form);
     tw_scalar none = tw_beta_at(plan->dtype, NULL);

@@ -37,10 +37,26 @@ typedef struct tw_blocked {
     const tw_kernel *main; /* for a tile of whole panels; NULL: as `tiles` has it */
 } tw_blocked;
 
+/* ---- epilogue.c: what is done to C where a product ends ---- */
+
+typedef struct tw_epilogue {
+    const float *bias; /* one for each row of C, column-major; NULL: none */
+    int activation;    /* TW_NO_ACTIVATION and its like */
+} tw_epilogue;
+
+/* C[m x n] = act(C + bias), its first row being this one of bias; ldc in bytes. */
+void tw_epilogue_run(const tw_epilogue *epilogue, int64_t row, int64_t m, int64_t n, void *c, int64_t ldc);
+
+/* ---- blocked.c ---- */
+
 /* C = alpha op(A) op(B) + beta C; x and y are what stands on the vector and on the scalar side before turning: elements, or
  * TW_GIVEN's panels. A status; TW_ERROR_MEMORY before anything is written. */
 int tw_blocked_run(const tw_blocked *plan, const tw_scalar *alpha, const void *x, const void *y, const tw_scalar *beta,
                    void *c);
+
+/* The same, and then the epilogue, tile by tile; NULL: none. A plan that turns nothing, real and of type s. */
+int tw_blocked_finish(const tw_blocked *plan, const tw_scalar *alpha, const void *x, const void *y,
+                      const tw_scalar *beta, void *c, const tw_epilogue *epilogue);
 
 /* The same blocks, read by those who report them. */
 int64_t tw_blocked_memory(const tw_blocked *plan);
@@ -80,6 +96,8 @@ tw_caches tw_caches_here(void);
 
 void *tw_workspace_take(int64_t bytes);
 void tw_workspace_give(void *workspace);
+/* Ask for huge pages wherever whole ones fit into this memory; before it is first written to. */
+void tw_huge_pages(void *memory, int64_t bytes);
 
 /* ---- finish.c: C put right where kernels do not write it ---- */
 

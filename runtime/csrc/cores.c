@@ -1,4 +1,4 @@
-/* cores.c - how many cores this process may use: its affinity, and what its control group allows. */
+/* cores.c - how many cores this process may use, by its affinity and what its control group allows; and which are taken. */
 #define _GNU_SOURCE /* sched_getaffinity, CPU_COUNT */
 #include <errno.h>
 #include <limits.h>
@@ -88,4 +88,36 @@ int tw_cores(void)
     }
     int whole = (int)limit;
     return limit > whole ? whole + 1 : whole;
+}
+
+/* ---- Which of them are taken ---- */
+
+void tw_core_none(tw_core_set *set)
+{
+    for (int i = 0; i < TW_MOST_CORES / 64; i++) {
+        atomic_store_explicit(&set->words[i], 0, memory_order_relaxed);
+    }
+}
+
+bool tw_core_take(tw_core_set *set, int core)
+{
+    if (core < 0 || core >= TW_MOST_CORES) {
+        return true;
+    }
+    unsigned long long bit = 1ULL << core % 64;
+    return !(atomic_fetch_or_explicit(&set->words[core / 64], bit, memory_order_relaxed) & bit);
+}
+
+bool tw_core_leave(const tw_core_set *taken, int owner)
+{
+    cpu_set_t cores;
+    if (sched_getaffinity(owner, sizeof cores, &cores) != 0) { /* more cores than are known here */
+        return false;
+    }
+    for (int core = 0; core < CPU_SETSIZE && core < TW_MOST_CORES; core++) {
+        if (atomic_load_explicit(&taken->words[core / 64], memory_order_relaxed) >> core % 64 & 1) {
+            CPU_CLR(core, &cores);
+        }
+    }
+    return CPU_COUNT(&cores) > 0 && sched_setaffinity(0, sizeof cores, &cores) == 0;
 }

@@ -41,6 +41,18 @@ const char *tw_cpu_signature(void);
 /* Cores this process may use, by affinity and control group; at least 1. */
 int tw_cores(void);
 
+/* Some of the machine's cores; of those beyond TW_MOST_CORES nothing is known. */
+enum { TW_MOST_CORES = 1024 };
+typedef struct tw_core_set {
+    atomic_ullong words[TW_MOST_CORES / 64];
+} tw_core_set;
+
+void tw_core_none(tw_core_set *set);
+/* Add a core; false: it was there already. */
+bool tw_core_take(tw_core_set *set, int core);
+/* Move the calling thread to a core that is not in the set, of those that thread number `owner` may use; false: none is. */
+bool tw_core_leave(const tw_core_set *taken, int owner);
+
 /* ---- threads.c ---- */
 
 enum { TW_MOST_THREADS = 1024 };
@@ -265,6 +277,10 @@ const struct tw_special *tw_special_at(int index);
 bool tw_special_is_right(const struct tw_special *special);
 
 /* ---- kernels.c ---- */
+
+/* The kernel of so many rows that asks ahead of time for lines of B, both operands lying along k, paced or not; NULL: there
+ * is none. */
+const tw_kernel *tw_kernel_ahead(int isa, int dtype, int rows, bool paced);
 
 static inline bool tw_mode_transposes_a(int mode)
 {

@@ -19,6 +19,19 @@ typedef struct kept {
 
 static _Atomic(kept *) places[PLACES];
 
+void tw_huge_pages(void *memory, int64_t bytes)
+{
+#ifdef MADV_HUGEPAGE
+    int64_t first = ((int64_t)(intptr_t)memory + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+    int64_t end = ((int64_t)(intptr_t)memory + bytes) / HUGE_PAGE * HUGE_PAGE;
+    if (first < end) {
+        madvise((void *)(intptr_t)first, (size_t)(end - first), MADV_HUGEPAGE); /* refused: as well */
+    }
+#else
+    (void)memory, (void)bytes;
+#endif
+}
+
 void *tw_workspace_take(int64_t bytes)
 {
     for (int i = 0; i < PLACES; i++) {
@@ -42,11 +55,9 @@ void *tw_workspace_take(int64_t bytes)
     if (posix_memalign((void **)(void *)&fresh, (size_t)alignment, (size_t)whole) != 0) {
         return NULL;
     }
-#ifdef MADV_HUGEPAGE
     if (alignment == HUGE_PAGE) {
-        madvise(fresh, (size_t)(whole / HUGE_PAGE * HUGE_PAGE), MADV_HUGEPAGE); /* refused: as well */
+        tw_huge_pages(fresh, whole);
     }
-#endif
     fresh->bytes = whole - LINE;
     return (char *)fresh + LINE;
 }

@@ -1,5 +1,5 @@
 /* pack.c - packed operands that callers keep: their size, how they are made, what is checked before they are used. */
-#include "panels.h"
+#include "blocked.h"
 
 enum { VERSION = 1 };
 
@@ -130,6 +130,7 @@ int tw_pack(int dtype, int layout, int operand, int trans, int64_t rows, int64_t
         return tw_fail(packed == NULL ? ARGUMENT_LD + 1 : ARGUMENT_X, "tw_pack: %s is NULL but would be used.",
                        packed == NULL ? "packed" : "x");
     }
+    tw_huge_pages(packed, header.bytes); /* it is read from end to end, again and again */
     memcpy(packed, &header, sizeof header);
     if (any) {
         tw_scalar factor = tw_alpha_at(type, alpha);

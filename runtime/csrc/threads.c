@@ -4,11 +4,15 @@
  * other; so does the caller. When no task is left to take, the caller closes the gate and waits for those inside alone:
  * a worker that the system has not woken yet delays nobody. A thread that finds the pool taken by another does its tasks by
  * itself, as does a task that comes back here. Nothing spins for longer than SPINS and nothing waits for a lock, so that
- * fork may happen anywhere; the child begins without workers. */
-#define _GNU_SOURCE /* syscall, pthread_setname_np */
+ * fork may happen anywhere; the child begins without workers.
+ *
+ * Who takes part notes the core it is on. Linux likes to wake a thread on the core of whoever wakes it, to share it for
+ * milliseconds while another core sleeps: a worker that finds its core taken moves to one that is free. */
+#define _GNU_SOURCE /* syscall, pthread_setname_np, sched_getcpu */
 #include <limits.h>
 #include <linux/futex.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,6 +33,7 @@ typedef struct job {
     tw_task_fn run;
     void *context;
     int64_t tasks;
+    int caller; /* the thread's number; workers use its cores */
 } job;
 
 static struct {
@@ -36,6 +41,7 @@ static struct {
     _Alignas(64) atomic_uint gate;
     _Alignas(64) atomic_llong next; /* the first task nobody has taken */
     _Alignas(64) atomic_bool taken; /* by a caller; what follows is his */
+    _Alignas(64) tw_core_set cores; /* those that threads of this job are on */
     int workers, wanted; /* that there are; no more could be made than there are while that many are wanted */
     job now;
 } pool;
@@ -157,6 +163,14 @@ static void take_tasks(const job *now)
     }
 }
 
+/* Be the only one of this job on a core, if there are enough of them. */
+static void settle(int caller)
+{
+    if (!tw_core_take(&pool.cores, sched_getcpu()) && tw_core_leave(&pool.cores, caller)) {
+        tw_core_take(&pool.cores, sched_getcpu());
+    }
+}
+
 /* Take a seat; while one is inside, the job stays. */
 static bool enter(void)
 {
@@ -178,6 +192,7 @@ static void *work(void *unused)
     for (int spin = 0;;) {
         unsigned turn = atomic_load_explicit(&pool.turn, memory_order_acquire); /* before the gate, or one is missed */
         if (enter()) {
+            settle(pool.now.caller);
             take_tasks(&pool.now);
             if (atomic_fetch_sub_explicit(&pool.gate, 1, memory_order_release) == (ASLEEP | 1)) {
                 wake(&pool.gate, 1);
@@ -233,10 +248,13 @@ void tw_parallel(int threads, int64_t tasks, tw_task_fn run, void *context)
     int workers = (int)(threads < tasks ? threads : tasks) - 1;
     if (workers > 0 && !serial && !atomic_exchange_explicit(&pool.taken, true, memory_order_acquire)) {
         workers = start(workers);
-        pool.now = (job){run, context, tasks};
+        pool.now = (job){run, context, tasks, 0};
         atomic_store_explicit(&pool.next, 0, memory_order_relaxed);
         serial = true;
         if (workers > 0) {
+            pool.now.caller = (int)syscall(SYS_gettid);
+            tw_core_none(&pool.cores);
+            tw_core_take(&pool.cores, sched_getcpu());
             atomic_store_explicit(&pool.gate, (unsigned)workers * SEAT, memory_order_release);
             atomic_fetch_add_explicit(&pool.turn, 1, memory_order_release);
             wake(&pool.turn, workers);

@@ -190,6 +190,10 @@ TW_API int tw_pack(int dtype, int layout, int operand, int trans, int64_t rows, 
  * wrong: cut off, edited (of the header only; keep a checksum beside it if it travels), another version's or ISA's. */
 TW_API int tw_packed_check(const void *packed, int64_t bytes);
 
+/* The lines of a packed operand, one after the other: rows of op(A), columns of op(B), as they were packed. x has room for
+ * bytes - 128 bytes; it may be packed + 128, in its own place, which then is no packed operand any more. */
+TW_API int tw_unpack(const void *packed, int64_t bytes, void *x);
+
 /* Flags of tw_skinny_plan_create. TW_PLAN_REPRODUCIBLE: an element of C gets the same bits whatever tile computes it, on
  * however many threads, and whatever other rows and columns there are: k is summed in order, in blocks of 256 steps. As
  * TILEWRIGHT_REPRODUCIBLE=1 does for every product. Not across instruction sets. */
@@ -223,6 +227,26 @@ typedef struct tw_plan_blocks {
 } tw_plan_blocks;
 
 TW_API void tw_gemm_plan_blocks(const tw_gemm_plan *plan, tw_plan_blocks *blocks);
+
+/* ---- Linear layers: y = act(x W^T + b) ----
+ *
+ * float32 and row-major: x is tokens x in, W is out x in, b has out elements, y is tokens x out. W comes packed once, for any
+ * number of tokens and threads, by tw_pack('s', TW_ROW_MAJOR, 'B', 'T', in, out, NULL, w, ldw, packed). Bias and activation
+ * are applied to each tile of y as it is finished, while it is in the first cache.
+ *
+ *     TW_RELU       max(z, 0)                    TW_GELU       z (1 + erf(z / sqrt 2)) / 2
+ *     TW_SILU       z / (1 + exp(-z))            TW_GELU_TANH  z (1 + tanh(sqrt(2 / pi) (z + 0.044715 z^3))) / 2
+ *
+ * The activation's own error is at most c 2^-24 |y| + 2^-110, with c = 0 for RELU, 4 for SILU, 8 + z^2 for GELU and
+ * 4 + 4 w for GELU_TANH, w = sqrt(8 / pi) (|z| + 0.044715 |z|^3). NaN stays NaN; -Inf gives NaN (0 Inf) but for RELU.
+ *
+ * bias NULL: none. threads: at most so many, 0: as many as are allowed at the time. y must overlap nothing else. in = 0: y
+ * is act(b). Errors, before anything is written: 1 to 11, the number of the argument that is wrong; TW_ERROR_PACKED,
+ * TW_ERROR_THREADS, TW_ERROR_MEMORY, TW_ERROR_ISA. */
+enum { TW_NO_ACTIVATION, TW_RELU, TW_SILU, TW_GELU, TW_GELU_TANH };
+
+TW_API int tw_slinear(int64_t tokens, int64_t out, int64_t in, const float *x, int64_t ldx, const void *packed,
+                      const float *bias, int activation, int threads, float *y, int64_t ldy);
 
 /* ---- Batches: many products of one shape, or of several ----
  *

@@ -3,6 +3,7 @@
  * Its argument names the check; it says what was wrong and exits with 1. */
 #define _GNU_SOURCE
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -89,6 +90,46 @@ static void together(void)
         CHECK(here == 4);
         usleep(20000);
     }
+}
+
+typedef struct pair {
+    atomic_int here, core[2];
+} pair;
+
+static void stand(void *context, int64_t task)
+{
+    pair *both = context;
+    for (atomic_fetch_add(&both->here, 1); atomic_load(&both->here) < 2;) {
+    }
+    atomic_store(&both->core[task], sched_getcpu());
+}
+
+/* A worker that was asleep is not on its caller's core, where they would take turns while another core is idle; nor once
+ * the caller has gone to the worker's. */
+static void apart(void)
+{
+    cpu_set_t all, one;
+    CHECK(sched_getaffinity(0, sizeof all, &all) == 0);
+    int together = 0, jobs = 0;
+    for (int core = 0; core < CPU_SETSIZE && tw_cores() > 1 && jobs < 200; core++) {
+        if (!CPU_ISSET(core, &all)) {
+            continue;
+        }
+        for (int turn = 0; turn < 25; turn++, jobs++) {
+            usleep(3000);
+            CPU_ZERO(&one);
+            CPU_SET(core, &one);
+            CHECK(sched_setaffinity(0, sizeof one, &one) == 0); /* so that this is where it wakes its worker */
+            CHECK(sched_setaffinity(0, sizeof all, &all) == 0);
+            pair both = {0};
+            tw_parallel(2, 2, stand, &both);
+            together += both.core[0] == both.core[1];
+        }
+    }
+    CHECK(together <= jobs / 4); /* others may push them about */
+    CHECK(sched_setaffinity(0, sizeof one, &one) == 0);
+    pair both = {0};
+    tw_parallel(2, 2, stand, &both); /* a caller with one core, and a worker that knows of more: they still end */
 }
 
 static void *caller(void *number)
@@ -199,8 +240,8 @@ int main(int count_of, char **arguments)
     static const struct {
         const char *name;
         void (*run)(void);
-    } checks[] = {{"once", once},       {"together", together}, {"many", many},        {"forked", forked},
-                  {"refused", refused}, {"idle", idle},         {"settings", settings}};
+    } checks[] = {{"once", once},       {"together", together}, {"many", many},         {"forked", forked},
+                  {"refused", refused}, {"idle", idle},         {"settings", settings}, {"apart", apart}};
     for (size_t i = 0; i < sizeof checks / sizeof *checks; i++) {
         if (count_of == 2 && strcmp(arguments[1], checks[i].name) == 0) {
             checks[i].run();

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 import tilewright.runtime as tw
 
 from ..support import miss
-from .problems import DTYPES, Array, integers
+from .problems import DTYPES, Array, forced, integers
 
 try:
     import dask
@@ -97,6 +98,16 @@ def test_blocks_of_unknown_size_may_be_multiplied() -> None:
     """Rows chosen by what they hold, whose number nobody knows yet."""
     assert np.array_equal(tilewright_dask.product(UNKNOWN, W).compute(scheduler="synchronous"), X @ W)
     assert np.array_equal(tilewright_dask.gram(UNKNOWN).compute(scheduler="synchronous"), X.T @ X)
+
+
+def test_workers_pack_for_their_own_cpu() -> None:
+    """Panels made for the client's instruction set, which a worker without it cannot use."""
+    with dask.config.set(scheduler="synchronous"):
+        lazy = pickle.loads(pickle.dumps(tilewright_dask.product(TALL, W)))
+        tilewright_dask._plan.cache_clear()
+        with forced("scalar"):
+            assert np.array_equal(lazy.compute(), X @ W)
+        tilewright_dask._plan.cache_clear()
 
 
 def test_without_dask_the_message_says_what_to_install() -> None:

@@ -244,6 +244,28 @@ def test_arrays_that_do_not_fit_a_plan_are_refused(change: dict[str, Any], error
     assert np.array_equal(FITS["out"], before)
 
 
+@pytest.mark.parametrize("pack", [None, "a", "b"])
+def test_the_extension_runs_a_plan_in_the_common_case(pack: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every call by the way of rules and messages, 3 us each; or none, and what is wrong with one is unsaid."""
+    if _plan.BOUND is None:
+        (pytest.fail if CI else pytest.skip)(f"calls go through {tw.info().calls}")
+    plan = tw.skinny_plan(30, 5, 7, np.float64, pack=pack)
+    a, b = np.ones((30, 7)), np.ones((7, 5))
+    x, y = (plan.pack(a) if pack == "a" else a), (plan.pack(b) if pack == "b" else b)
+    monkeypatch.setattr(_plan.Plan, "_seen", lambda *_: pytest.fail("this goes by the rules"))
+    out = np.ones((30, 5))
+    assert plan(x, y, out, alpha=2, beta=3.0) is out
+    assert np.all(out == 17)
+    assert np.all(plan(x, y) == 7)
+    monkeypatch.undo()
+    for wrong in (out.astype(np.float32), out[:, ::-1], np.ones((30, 6))[:, :5], np.ones((5, 30)).T, out[:29], None):
+        for place in range(3):
+            if wrong is None and place == 2:
+                continue
+            with pytest.raises(tw.TilewrightError):
+                plan(*(wrong if i == place else given for i, given in enumerate((x, y, out))))
+
+
 def test_out_of_a_plan_must_be_writable_and_separate() -> None:
     """An operand overwritten while it is read."""
     plan = tw.gemm_plan(3, 3, 3, np.float64)

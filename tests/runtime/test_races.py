@@ -1,4 +1,4 @@
-"""ThreadSanitizer over the pool, batches, plans and their cache."""
+"""ThreadSanitizer over the pool, batches, blocks, plans and their cache."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_the_pool_has_no_races(sanitizer: Path) -> None:
             run(program, check)
 
 
-def test_plans_cache_and_batches_have_no_races(sanitizer: Path) -> None:
+def test_plans_cache_batches_and_blocks_have_no_races(sanitizer: Path) -> None:
     """A plan found before it is complete; arguments shared by threads; one thread's message read by another."""
     generated, csrc = sanitizer / "build" / "generated", ROOT / "runtime" / "csrc"
     generate = [sys.executable, "-m", "generator", "generate", "--out", str(sanitizer / "build"), "--isa", "scalar"]

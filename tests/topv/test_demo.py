@@ -49,13 +49,23 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.filterwarnings("ignore")
 def test_demo(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """From a folder to two answers, savings and a drawing, through the command's own door."""
+    """From a folder to four answers, savings and a drawing, through the command's own door.
+
+    Packing that changes an answer; an answer printed for another one; a row forgotten.
+    """
     output = tmp_path / "kept.png"
     options = ["--model", str(folder), "--keep", "0.25", "--layer", "1", "--tokens", "3", "--output", str(output)]
+    options += ["--min-features", "16"]
     assert cli.main(["topv", "demo", *options]) == 0
     said = capsys.readouterr().out
     assert "kept 4 of 16 tokens, 4 x 4" in said
-    assert said.count(" ms") >= 3
+    named = [line.split("    ")[0].split() for line in said.splitlines() if "    " in line and " ms" in line]
+    answers = {name: words for name, *words in named}
+    assert answers.keys() == {"whole", "pruned", "packed", "both"}
+    assert answers["whole"] == answers["packed"]
+    assert answers["pruned"] == answers["both"]
+    assert said.count("times as fast") == 3
+    assert "packed 0 linear" not in said
     assert "KV cache" in said
     with Image.open(output) as drawing:
         light = torch.tensor(list(drawing.convert("L").resize((4, 4), Image.Resampling.BOX).tobytes()))
