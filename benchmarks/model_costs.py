@@ -1,4 +1,4 @@
-"""Write ``generator/costs/{neon,fcma}.txt``: cycles of ARM's kernels as llvm-mca models them, where nobody has timed them.
+"""Write ``generator/costs/{neon,fcma}.txt``: cycles of ARM's kernels as llvm-mca models them, not measured ones.
 
     .venv/bin/python -m benchmarks.model_costs
 
@@ -22,7 +22,7 @@ from generator.generate import select
 from generator.kernel import Kernel
 
 CPUS = {"neon": ("tsv110", "neoverse-n1"), "fcma": ("tsv110", "neoverse-v1")}  # Neoverse N1 has no FCMLA
-CALL = 6.0  # cycles of what the caller does for each kernel, a dozen instructions, and the taken jumps, which llvm-mca does not see
+CALL = 6.0  # cycles of the taken jumps and of the caller's dozen instructions a kernel, which llvm-mca does not see
 ITERATIONS = 20
 HEADER = """\
 # Cycles of one call of each kernel of {isa}, call + k step. Models, not measurements: the mean of llvm-mca's

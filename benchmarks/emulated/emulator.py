@@ -52,7 +52,8 @@ class Case:
     @property
     def line(self) -> str:
         """What driver.c reads."""
-        return f"{'call' if self.way == 'fcma' else self.way} {self.letter} {self.mode[0]} {self.mode[1]} {self.m} {self.n} {self.k}"
+        way = "call" if self.way == "fcma" else self.way
+        return f"{way} {self.letter} {self.mode[0]} {self.mode[1]} {self.m} {self.n} {self.k}"
 
     @property
     def needed(self) -> int:

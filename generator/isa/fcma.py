@@ -124,7 +124,9 @@ class FcmaDoubleComplex(Fcma):
         assert isinstance(factor, Vec)
         one, two = (vector, factor.reg) if conjugates[0] else (factor.reg, vector)
         operands = self.whole(target), self.whole(one), self.whole(two)
-        begin = Instruction(op.FMUL, (*operands[::2], self.lane(one, 0))) if first else Instruction(op.FCMLA[0], operands)
+        begin = (
+            Instruction(op.FMUL, (*operands[::2], self.lane(one, 0))) if first else Instruction(op.FCMLA[0], operands)
+        )
         return [begin], [Instruction(op.FCMLA[3 if any(conjugates) else 1], operands)]
 
 

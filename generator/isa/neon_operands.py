@@ -18,7 +18,17 @@ from .turn import turn
 if TYPE_CHECKING:
     from .neon import Neon
 
-__all__ = ["ColumnsOfC", "ElementLines", "KLanes", "LanePairs", "Lines", "SideLanes", "TurnedLines", "TurnedPairs", "Vectors"]
+__all__ = [
+    "ColumnsOfC",
+    "ElementLines",
+    "KLanes",
+    "LanePairs",
+    "Lines",
+    "SideLanes",
+    "TurnedLines",
+    "TurnedPairs",
+    "Vectors",
+]
 
 Columns = Sequence[tuple[Reg, ...]]
 
@@ -161,7 +171,7 @@ class Vectors(VectorOperand):
 
 
 class TurnedPairs(VectorOperand):
-    """complex64 columns whose elements lie a stride apart: a load of a row holds two k steps, rows are turned into columns.
+    """complex64 columns whose elements lie a stride apart: a load of a row holds two k steps; rows become columns.
 
     Loads into lanes, as below, would be fewer instructions and twice the work on Neoverse N1.
     """
@@ -428,7 +438,7 @@ class SideLanes(ScalarOperand):
 
 
 class ColumnsOfC(CWalker):
-    """C: one pointer walks with the stores, another with the loads of old values unless one instruction does a column."""
+    """C: a pointer walks with the stores, another with loads of old values unless one instruction does a column."""
 
     def __init__(
         self,

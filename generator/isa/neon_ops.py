@@ -213,7 +213,6 @@ ZIP = {
 }
 
 
-
 def _rotated(turns: int) -> Callable[[Machine, Instruction], None]:
     """fcmla: real parts of the first factor times the second, or imaginary parts times that turned by 90 degrees."""
 

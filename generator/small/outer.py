@@ -31,7 +31,7 @@ def outer_product(isa: Isa, tile: Tile) -> Program:
     OutOfRegisters
         When the tile does not fit the ISA.
     """
-    wanted = [(2, 2), (2, 1), (1, 1)] if tile.sets == 2 else [(1, 1)]
+    wanted = [(2, 2), (2, 1), (1, 1)] if tile.sets == 2 else [(1, 2), (1, 1)]
     for sets in wanted[:-1]:
         try:
             return _Outer(isa, tile, sets).program

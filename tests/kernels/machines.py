@@ -18,9 +18,9 @@ from .worker import Worker
 HERE = Path(__file__).parent
 ARCHES = ("x86_64", "aarch64")
 
-# The emulated ARM core has what NEON kernels may use and nothing more: an instruction beyond ARMv8.0-A is a SIGILL. The only one
-# with FCMLA has everything else too. qemu has no AVX-512, and its vmaskmov touches lanes that are masked off, so it
-# cannot stand in for AVX2 here.
+# The emulated ARM core has what NEON kernels may use and nothing more: an instruction beyond ARMv8.0-A is a SIGILL. The
+# only one with FCMLA has everything else too. qemu has no AVX-512, and its vmaskmov touches lanes that are masked off,
+# so it cannot stand in for AVX2 here.
 EMULATED_CPU = {
     "x86_64": {"scalar": "max"},
     "aarch64": {"scalar": "cortex-a57", "neon": "cortex-a57", "fcma": "max"},
