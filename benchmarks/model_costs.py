@@ -1,10 +1,10 @@
-"""Write ``generator/costs/neon.txt``: cycles of NEON kernels as llvm-mca models them, where nobody has timed them.
+"""Write ``generator/costs/{neon,fcma}.txt``: cycles of ARM's kernels as llvm-mca models them, not measured ones.
 
     .venv/bin/python -m benchmarks.model_costs
 
-The k loop and the code around it (beta = 0, whole turns) go through ``llvm-mca -mcpu=tsv110`` and
-``-mcpu=neoverse-n1``, each many times over; the mean of both CPUs is kept, since one table serves both. llvm-mca takes
-all operands to be in L1 and all branches to be foreseen. Nothing here was measured on a CPU.
+The k loop and the code around it (beta = 0, whole turns) go through ``llvm-mca``'s models of two CPUs that run such
+kernels, each many times over; the mean of both is kept, since one table serves both. llvm-mca takes all operands to be
+in L1 and all branches to be foreseen. Nothing here was measured on a CPU.
 """
 
 from __future__ import annotations
@@ -14,18 +14,19 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from generator.cost import COST_FOLDER, once_of
 from generator.files import write_atomically
 from generator.generate import select
 from generator.kernel import Kernel
 
-CPUS = ("tsv110", "neoverse-n1")
-CALL = 2.0  # cycles of the call and the taken jumps, which llvm-mca does not see
+CPUS = {"neon": ("tsv110", "neoverse-n1"), "fcma": ("tsv110", "neoverse-v1")}  # Neoverse N1 has no FCMLA
+CALL = 6.0  # cycles of the taken jumps and of the caller's dozen instructions a kernel, which llvm-mca does not see
 ITERATIONS = 20
-HEADER = f"""\
-# Cycles of one call of each NEON kernel, call + k step. Models, not measurements: the mean of llvm-mca's
-# {" and ".join(CPUS)}, operands in L1, branches foreseen; {CALL:g} cycles for the call itself.
+HEADER = """\
+# Cycles of one call of each kernel of {isa}, call + k step. Models, not measurements: the mean of llvm-mca's
+# {cpus}, operands in L1, branches foreseen; {call:g} cycles for the call itself.
 # Made by benchmarks/model_costs.py; do not edit.
 # name, hash of its instructions, call, step
 """
@@ -53,8 +54,14 @@ def cycles(cpu: str, parts: Sequence[str]) -> list[float]:
 
 
 def main() -> None:
-    """Model every kernel and write the table."""
-    kernels = select("aarch64", ["neon"])
+    """Write both tables."""
+    for isa, cpus in CPUS.items():
+        write(isa, cpus)
+
+
+def write(isa: str, cpus: Sequence[str]) -> None:
+    """Model every kernel of an instruction set and write the table."""
+    kernels = [kernel for kernel in select("aarch64", [isa]) if not kernel.tile.k]  # those of one size have no loop
     parts = []
     for kernel in kernels:
         parts += [
@@ -62,14 +69,16 @@ def main() -> None:
             assembly(kernel, once_of(kernel)[0]),
         ]
     rows = []
-    modelled = [cycles(cpu, parts) for cpu in CPUS]
+    with ThreadPoolExecutor(len(cpus)) as pool:
+        modelled = list(pool.map(lambda cpu: cycles(cpu, parts), cpus))
     for index, kernel in enumerate(kernels):
-        turn, once = (sum(one[2 * index + which] for one in modelled) / len(CPUS) for which in (0, 1))
+        turn, once = (sum(one[2 * index + which] for one in modelled) / len(cpus) for which in (0, 1))
         step = turn / kernel.tile.unroll
         call = CALL + max(once / 4, once - once_of(kernel)[1] * turn)  # turns in it overlap with it where they wait
         rows.append(f"{kernel.name} {kernel.spec_hash} {call:.2f} {step:.3f}\n")
-    write_atomically(COST_FOLDER / "neon.txt", HEADER + "".join(sorted(rows)))
-    print(f"{len(rows)} kernels: {COST_FOLDER / 'neon.txt'}")
+    path = COST_FOLDER / f"{isa}.txt"
+    write_atomically(path, HEADER.format(isa=isa, cpus=" and ".join(cpus), call=CALL) + "".join(sorted(rows)))
+    print(f"{len(rows)} kernels: {path}")
 
 
 if __name__ == "__main__":

@@ -3,10 +3,11 @@
     python3 build.py bench neon [--full] [--json FILE] [--figure FILE] [--types s d c z] [--modes NN NT TN TT]
                                 [--sizes N ...] [--rivals openblas ...] [--mcpu tsv110 ...] [--gate] [--update-gate]
 
-Every figure is of one warm call, column-major, alpha = beta = 1, one thread: our C API (`call`), a kept plan (`plan`),
-and where one kernel does the whole product, that kernel alone (`kernel`); beside them OpenBLAS and Debian's arm64
-packages in the same run, and libraries that were measured once (benchmarks/emulated/published.json).  Counts are exact:
-two runs agree to the instruction.  Cycles are a model's: operands in L1, branches foreseen.  docs/neon.md says more.
+Every figure is of one warm call, column-major, alpha = beta = 1, one thread: our C API (`call`; `fcma`: c and z where
+the CPU has FCMLA), a kept plan (`plan`), and where one kernel does the whole product, that kernel alone (`kernel`);
+beside them OpenBLAS and Debian's arm64 packages in the same run, and libraries that were measured once
+(benchmarks/emulated/published.json).  Counts are exact: two runs agree to the instruction.  Cycles are a model's:
+operands in L1, branches foreseen.  docs/neon.md says more.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from emulated import gate
 from emulated.arm64 import WAYS, rivals
 from emulated.emulator import CLASSES, Case, Count, Emulator, Rival
 from emulated.models import cycles
-from emulated.tools import MODELS, Tools, models, version
+from emulated.tools import MODELS, Tools, models, models_with, version
 from harness.report import geometric_mean, table, write_json
 
 PUBLISHED = Path(__file__).parent / "emulated" / "published.json"
@@ -74,7 +75,7 @@ def main() -> None:
         for letter in options.types
         for mode in options.modes
         for shape in shapes
-        for way in ways
+        for way in (*ways, *(["fcma"] if letter in "cz" else []))
     ]
     counts = emulator.count(cases)
     modelled: dict[Case, dict[str, int]] = {}
@@ -134,13 +135,19 @@ def _modelled(
     wanted = [
         case
         for case in counts
-        if case.way in ("call", "kernel", "openblas")
+        if case.way in ("call", "fcma", "kernel", "openblas")
         and case.m == case.n == case.k
         and case.m in (MODELLED if not options.quick else (8,))
         and counts[case].answer == "ok"
     ]
-    traces = emulator.trace(wanted)
-    return cycles(tools, traces, options.mcpu, options.jobs, emulator.folder / "cycles.json")
+    able = models_with(str(tools.mca), options.mcpu, "fcmla v0.4s, v1.4s, v2.4s, #90")
+    found: dict[Case, dict[str, int]] = {}
+    for isa, cpus in (("neon", options.mcpu), ("fcma", able)):
+        alike = [case for case in wanted if case.isa == isa]
+        if alike and cpus:
+            traces = emulator.trace(alike)
+            found |= cycles(tools, traces, cpus, options.jobs, emulator.folder / "cycles.json")
+    return {case: found[case] for case in wanted if case in found}
 
 
 def _print(
@@ -179,7 +186,8 @@ def _count_table(
 ) -> str:
     classes = [name for name in CLASSES if name != "sve"]
     jit = _list(published, "libxsmm-jit", letter, mode)
-    header = ["m n k", "needed", "call", "x", *classes, "plan", "kernel", *(other.way for other in others)]
+    ways = [*(["fcma"] if letter in "cz" else []), "plan", "kernel", *(other.way for other in others)]
+    header = ["m n k", "needed", "call", "x", *classes, *ways]
     rows = []
     for m, n, k in shapes:
         case = Case("call", letter, mode, m, n, k)
@@ -191,9 +199,7 @@ def _count_table(
             f"{count.total / case.needed:.2f}",
         ]
         row += [str(count.classes.get(name, 0)) for name in classes]
-        row += [
-            _total(counts[Case(way, letter, mode, m, n, k)]) for way in ("plan", "kernel", *(o.way for o in others))
-        ]
+        row += [_total(counts[Case(way, letter, mode, m, n, k)]) for way in ways]
         rows.append([*row, str(jit[n - 1]) if jit and m == n == k and n <= len(jit) else "-"])
     return table([*header, "libxsmm-jit"], rows)
 
@@ -211,7 +217,10 @@ def _cycle_table(modelled: Mapping[Case, Mapping[str, int]], counts: Mapping[Cas
     rows = []
     for case, found in modelled.items():
         cells = [
-            f"{found[cpu]} ({100 * case.needed / (4 if cpu == 'neoverse-v1' else 2) / found[cpu]:.0f}%)" for cpu in cpus
+            f"{found[cpu]} ({100 * case.needed / (4 if cpu == 'neoverse-v1' else 2) / found[cpu]:.0f}%)"
+            if cpu in found
+            else "-"
+            for cpu in cpus
         ]
         rows.append([case.letter, case.mode, str(case.n), case.way, str(counts[case].total), *cells])
     return table(["type", "mode", "n", "what", "instructions", *cpus], rows)
@@ -220,9 +229,9 @@ def _cycle_table(modelled: Mapping[Case, Mapping[str, int]], counts: Mapping[Cas
 def _summary(options: argparse.Namespace, counts: Mapping[Case, Count], published: Mapping[str, Any]) -> str:
     """Our call's instructions by the best of the others."""
     rows = []
-    for letter in options.types:
-        for mode in options.modes:
-            ours = {n: counts[Case("call", letter, mode, n, n, n)].total for n in options.sizes}
+    for letter, way in [(letter, way) for letter in options.types for way in ("call", "fcma")]:
+        for mode in options.modes if way == "call" or letter in "cz" else ():
+            ours = {n: counts[Case(way, letter, mode, n, n, n)].total for n in options.sizes}
             jit = _list(published, "libxsmm-jit", letter, mode)
             blas = _list(published, "openblas", letter, mode)
             cells = []
@@ -240,8 +249,10 @@ def _summary(options: argparse.Namespace, counts: Mapping[Case, Count], publishe
                 cells.append(
                     f"{geometric_mean(ratios.values()):.3f}, worst {ratios[worst]:.2f} at {worst}" if ratios else "-"
                 )
-            rows.append([letter, mode, *cells])
-    return table(["type", "mode", "by libxsmm-jit, published", "by openblas, published", "by openblas, this run"], rows)
+            rows.append([letter, mode, way, *cells])
+    return table(
+        ["type", "mode", "ours", "by libxsmm-jit, published", "by openblas, published", "by openblas, this run"], rows
+    )
 
 
 def _fixed(counts: Mapping[Case, Count]) -> dict[str, int]:

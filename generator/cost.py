@@ -22,7 +22,7 @@ __all__ = ["COST_FOLDER", "Cost", "cost_of", "once_of"]
 
 COST_FOLDER = Path(__file__).resolve().parent / "costs"
 
-_LEFT_OUT = ("fewer than", "first and last turn", "P = alpha P", "C = P + beta C")
+_LEFT_OUT = ("fewer than", "first and last turn", "P = alpha P", "C = P + C", "C = P + beta C")
 _CALL = 2.0
 """Cycles of a call and its return, and of the jumps on the way."""
 
@@ -55,6 +55,7 @@ class Core:
 
 CORES = {
     "neon": Core(multiplies=2, loads=2, shuffles=2, stores=1, width=4, latency=4),
+    "fcma": Core(multiplies=2, loads=2, shuffles=2, stores=1, width=4, latency=4),
     "avx2": Core(multiplies=2, loads=2, shuffles=2, stores=1, width=6, latency=4),
     "avx512": Core(multiplies=2, loads=2, shuffles=2, stores=1, width=6, latency=4),
     "scalar": Core(multiplies=1, loads=2, shuffles=2, stores=1, width=4, latency=4),

@@ -118,7 +118,7 @@ def _cases(kernel: Kernel) -> Iterator[Case]:
     for k in range(longest + 1):
         yield Case(k, 0, size, False)
     for conjugated in pairs:
-        for flags in range(8 if kernel.dtype.complex else 4):
+        for flags in _flags(kernel):
             for k in (0, turn + 1):
                 yield Case(k, flags, size, conjugated)
     for live in sizes:
@@ -126,12 +126,19 @@ def _cases(kernel: Kernel) -> Iterator[Case]:
             yield Case(turn + 1, flags, live, False)
 
 
+def _flags(kernel: Kernel) -> list[int]:
+    """All that a kernel may be given: beta's being 1 is told to those alone that ask."""
+    found = list(range(8 if kernel.dtype.complex else 4))
+    beta, add = FLAGS["BETA"][0], FLAGS["ADD"][0]
+    return found + [flags | add for flags in found if flags & beta and kernel.isa.adds_old]
+
+
 def _exact_cases(kernel: Kernel, sizes: Sequence[int], pairs: Sequence[bool]) -> Iterator[Case]:
     """The one k there is, and none at all, which a kernel across a batch is not asked for."""
     tile = kernel.tile
     sizes = [live for live in sizes if all(ld in (0, max(ld, rows)) for ld, rows in _lines(kernel, live, tile.k))]
     for conjugated in pairs:
-        for flags in range(8 if kernel.dtype.complex else 4):
+        for flags in _flags(kernel):
             for k in (tile.k,) if tile.batch else (tile.k, 0):
                 yield Case(k, flags, sizes[-1], conjugated)
     for live in sizes:
@@ -259,7 +266,9 @@ def _expected(kernel: Kernel, case: Case, matrices: dict[str, Matrix]) -> list[i
     if case.flags & FLAGS["ALPHA"][0]:
         total = _product(_scalar(kernel.dtype, "alpha"), total, np.multiply)
     if case.flags & FLAGS["BETA"][0]:
-        old = _product(_scalar(kernel.dtype, "beta"), _operand(matrices["c"], False, False), np.multiply)
+        old = _operand(matrices["c"], False, False)
+        if not case.flags & FLAGS["ADD"][0]:  # else what lies at beta is not 1, so that a kernel that reads it is wrong
+            old = _product(_scalar(kernel.dtype, "beta"), old, np.multiply)
         total = total[0] + old[0], total[1] + old[1]
     found: list[int] = np.stack(total[: kernel.dtype.reals], axis=-1).ravel().tolist()
     return found

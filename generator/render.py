@@ -14,7 +14,7 @@ from . import abi
 from .cost import cost_of
 from .dtypes import DTYPES
 from .ir import Mem, Reg, written
-from .isa.base import Isa
+from .isa.base import Isa, find_any
 from .kernel import Kernel
 from .version import __version__
 
@@ -70,6 +70,7 @@ def kernel_header() -> str:
         },
         counts={name: len(codes) for name, codes in _COUNTED.items()},
         isa_names=[f'"{name}"' for name in abi.ISA_CODES],
+        isa_bases=[abi.ISA_CODES[find_any(name).base or name] for name in abi.ISA_CODES],
         dtypes=[DTYPES[letter] for letter in abi.DTYPE_CODES],
     )
 

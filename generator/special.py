@@ -10,7 +10,7 @@ from typing import NamedTuple
 from .compile import BASE_FLAGS, CompileError, Compiler, Digests
 from .exact import MOST_STEPS, exact_tile, fewest_lanes, tiles_of
 from .files import temporary_beside
-from .isa.base import find
+from .isa.base import find, find_any
 from .kernel import Kernel
 from .outputs import inputs_digest
 from .prove import prove
@@ -115,7 +115,7 @@ def make(wanted: Sequence[Wanted], compiler: Compiler, output: Path) -> list[str
             objects = []
             for isa in sorted({kernel.isa.name for kernel in kernels.values()}):
                 text = "\n".join(kernel_source(kernel) for kernel in kernels.values() if kernel.isa.name == isa)
-                objects.append(_compile(compiler, folder / f"{isa}.c", text, find(isa, "s").cflags))
+                objects.append(_compile(compiler, folder / f"{isa}.c", text, find_any(isa).cflags))
             objects.append(_compile(compiler, folder / "table.c", special_table(list(kernels.values())), ()))
             compiler.run("-shared", "-o", str(temporary), *map(str, objects))
             if not temporary.exists():

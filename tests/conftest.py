@@ -65,7 +65,12 @@ def cpu_isas() -> frozenset[str]:
     """The ISAs this CPU executes, as Linux reports it."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     flags = {flag for line in lines if line.startswith(("flags", "Features")) for flag in line.split()}
-    needs = {"neon": {"asimd"}, "avx2": {"avx2", "fma"}, "avx512": {"avx512f", "avx512vl", "avx512dq"}}
+    needs = {
+        "neon": {"asimd"},
+        "fcma": {"asimd", "fcma"},
+        "avx2": {"avx2", "fma"},
+        "avx512": {"avx512f", "avx512vl", "avx512dq"},
+    }
     return frozenset(["scalar", *(isa for isa, wanted in needs.items() if wanted <= flags)])
 
 

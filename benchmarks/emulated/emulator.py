@@ -21,7 +21,8 @@ __all__ = ["CLASSES", "Case", "Count", "Emulator", "Rival"]
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent
-CPU = "neoverse-n1"
+CPUS = {"neon": "neoverse-n1", "fcma": "max"}
+"""What qemu is to be, by the instruction set that our library is told to use."""
 CLASSES = ("fma", "multiply", "vload", "vstore", "load", "store", "prefetch", "simd", "integer", "branch", "sve")
 """As counter.c writes them: vload and vstore move vector registers, load and store general ones."""
 
@@ -44,9 +45,15 @@ class Case:
         return f"{self.way} {self.letter} {self.mode} {self.m} {self.n} {self.k}"
 
     @property
+    def isa(self) -> str:
+        """The instruction set: way fcma is a call with that."""
+        return "fcma" if self.way == "fcma" else "neon"
+
+    @property
     def line(self) -> str:
         """What driver.c reads."""
-        return f"{self.way} {self.letter} {self.mode[0]} {self.mode[1]} {self.m} {self.n} {self.k}"
+        way = "call" if self.way == "fcma" else self.way
+        return f"{way} {self.letter} {self.mode[0]} {self.mode[1]} {self.m} {self.n} {self.k}"
 
     @property
     def needed(self) -> int:
@@ -137,7 +144,7 @@ class Emulator:
             if known is not None:
                 found[case] = Count("ok", dict(zip(CLASSES, known, strict=True)))
         rest = [case for case in wanted if case not in found]
-        pieces = [rest[start : start + _AT_ONCE] for start in range(0, len(rest), _AT_ONCE)]
+        pieces = [alike[at : at + _AT_ONCE] for alike in _by_isa(rest) for at in range(0, len(alike), _AT_ONCE)]
         with ThreadPoolExecutor(self.jobs) as pool:
             for counts in pool.map(self._count, pieces):
                 found.update(counts)
@@ -152,7 +159,7 @@ class Emulator:
 
     def trace(self, cases: Sequence[Case]) -> dict[Case, tuple[int, ...]]:
         """The instructions themselves, as words in the order they ran; of those that ran and were right."""
-        pieces = [cases[start :: self.jobs] for start in range(min(self.jobs, len(cases)))]
+        pieces = [alike[at :: self.jobs] for alike in _by_isa(cases) for at in range(min(self.jobs, len(alike)))]
         found: dict[Case, tuple[int, ...]] = {}
         with ThreadPoolExecutor(self.jobs) as pool:
             for words in pool.map(self._trace, pieces):
@@ -185,7 +192,7 @@ class Emulator:
         return found
 
     def _run(self, cases: Sequence[Case], options: str) -> tuple[list[str], bytes]:
-        """Answers to the cases, and what the counter wrote."""
+        """Answers to the cases, all of one instruction set, and what the counter wrote."""
         rivals = [self.rivals[way] for way in dict.fromkeys(case.way for case in cases) if way in self.rivals]
         lines = [f"library {rival.way} {rival.path} {rival.symbol}" for rival in rivals]
         lines += [case.line for case in cases]
@@ -194,13 +201,13 @@ class Emulator:
             "OPENBLAS_CORETYPE": "TSV110",
             "OPENBLAS_NUM_THREADS": "1",
             "BLIS_NUM_THREADS": "1",
-            "TILEWRIGHT_ISA": "neon",
+            "TILEWRIGHT_ISA": cases[0].isa,
             "TILEWRIGHT_TUNING": "off",
             "LD_LIBRARY_PATH": folders,
         }
         guest = [argument for name, value in variables.items() for argument in ("-E", f"{name}={value}")]
         with tempfile.NamedTemporaryFile(dir=self.folder, suffix=".bin") as out:
-            command = [str(self.tools.qemu), "-cpu", CPU, "-L", "/usr/aarch64-linux-gnu", *guest]
+            command = [str(self.tools.qemu), "-cpu", CPUS[cases[0].isa], "-L", "/usr/aarch64-linux-gnu", *guest]
             command += ["-plugin", f"{self.counter},out={out.name}{options}", str(self.driver)]
             # The environment's size moves the stack, and with it a few instructions of memcpy: pass none of it on.
             environment = {"PATH": os.environ.get("PATH", "")}
@@ -230,6 +237,13 @@ class Emulator:
 
     def _key(self, case: Case) -> str:
         return f"{self._keys.get(case.way, self._own)} {case}"
+
+
+def _by_isa(cases: Sequence[Case]) -> list[list[Case]]:
+    found: dict[str, list[Case]] = {}
+    for case in cases:
+        found.setdefault(case.isa, []).append(case)
+    return list(found.values())
 
 
 def _digest(path: Path) -> str:

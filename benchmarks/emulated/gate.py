@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from tilewright.generator.files import write_atomically
@@ -23,6 +24,7 @@ def cases() -> list[Case]:
     sizes = {"s": (5, 8, 13, 16, 48), "d": (5, 8, 13, 16, 48), "c": (8, 13, 24), "z": (8, 13)}
     for letter, sides in sizes.items():
         found += [Case("call", letter, mode, n, n, n) for mode in ("NN", "NT", "TN", "TT") for n in sides]
+    found += [replace(case, way="fcma") for case in found if case.letter in "cz" and case.m > 1]
     return [*found, *(Case("call", letter, "NN", *shape) for letter in "sd" for shape in ((4, 64, 4), (64, 2, 16)))]
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-__all__ = ["MODELS", "Tools", "models", "version"]
+__all__ = ["MODELS", "Tools", "models", "models_with", "version"]
 
 MODELS = ("tsv110", "neoverse-n1", "neoverse-v1")
 """Kunpeng 920 (the papers' machine), and Arm's cores of servers since."""
@@ -82,3 +83,14 @@ def models(mca: str) -> tuple[str, ...]:
     said = subprocess.run(asked, capture_output=True, text=True, input="", check=False)
     text = (said.stdout + said.stderr).partition("Available CPUs")[2].partition("Available features")[0]
     return tuple(re.findall(r"^\s+(\S+)\s+- Select", text, re.MULTILINE))
+
+
+def models_with(mca: str, cpus: Sequence[str], instruction: str) -> list[str]:
+    """Those cores that have an instruction."""
+    return [cpu for cpu in cpus if _has(mca, cpu, instruction)]
+
+
+@cache
+def _has(mca: str, cpu: str, instruction: str) -> bool:
+    asked = [mca, "-mtriple=aarch64-linux-gnu", f"-mcpu={cpu}", "-iterations=1"]
+    return subprocess.run(asked, capture_output=True, text=True, input=instruction, check=False).returncode == 0

@@ -7,7 +7,8 @@ GEMM: `generator.small` puts its pieces together.
 Words used everywhere: the *vector operand* is the one whose elements fill vector registers (A, or B when C is kept
 transposed); the *scalar operand* is the other, its elements reach the multiply one at a time.  A *column* is one vector
 register's share of the vector dimension.  A complex column has two *parts*: real and imaginary registers ("split"), or
-one register of interleaved pairs whose accumulators are kept twice and combined at the end ("paired").
+one register of interleaved pairs whose accumulators are kept twice and combined at the end ("paired"); or it has none,
+where instructions multiply complex numbers as they lie ("fused").
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ __all__ = [
     "TurnedBlock",
     "VectorOperand",
     "find",
+    "find_any",
     "isa_names",
     "label_op",
 ]
@@ -212,6 +214,12 @@ class Isa(ABC):
     register_bytes: ClassVar[int]
     paired: ClassVar[bool] = False
     """Complex sums are kept as re(s) v and im(s) v and combined once, instead of in real and imaginary registers."""
+    fused: ClassVar[bool] = False
+    """Complex numbers are multiplied and summed interleaved, as they lie in memory."""
+    adds_old: ClassVar[bool] = False
+    """Kernels know FLAG_ADD: C is added as it is where beta is 1, with nothing multiplied."""
+    base: ClassVar[str] = ""
+    """The instruction set that serves the types which this one has no kernels for."""
     first_by_multiply: ClassVar[bool] = False
     """Start a sum by a multiplication instead of clearing accumulators."""
     forms: ClassVar[frozenset[str]] = frozenset({"outer"})
@@ -253,12 +261,12 @@ class Isa(ABC):
     @property
     def split(self) -> bool:
         """Complex columns keep real and imaginary parts in registers of their own."""
-        return self.dtype.complex and not self.paired
+        return self.dtype.complex and not (self.paired or self.fused)
 
     @property
     def column_span(self) -> int:
         """Elements in a full column."""
-        return self.lanes // self.dtype.reals if self.paired else self.lanes
+        return self.lanes if self.split else self.lanes // self.dtype.reals
 
     @property
     def parts_per_column(self) -> int:
@@ -268,7 +276,12 @@ class Isa(ABC):
     @property
     def parts_per_accumulator(self) -> int:
         """Registers that hold a column of C while it is summed."""
-        return 2 if self.dtype.complex else 1
+        return 2 if self.dtype.complex and not self.fused else 1
+
+    @property
+    def parts_per_scalar(self) -> int:
+        """Registers that alpha or beta takes."""
+        return 1 if self.fused else self.dtype.reals
 
     @property
     @abstractmethod
@@ -365,6 +378,10 @@ class Isa(ABC):
     def jump_if_clear(self, register: Reg, bit: int, label: str) -> Code:
         """Go on at a label when a bit is not set."""
 
+    def jump_if_set(self, register: Reg, bit: int, label: str) -> Code:
+        """Go on at a label when a bit is set."""
+        raise self._lacks("sums that are conjugated")
+
     @abstractmethod
     def count_down(self, register: Reg, amount: int, label: str, negative: bool) -> Code:
         """Subtract; go on at a label when the result is negative, or when it is not."""
@@ -416,6 +433,25 @@ class Isa(ABC):
     def scale_pairs(self, register: Reg, factor: Sequence[Reg], temporary: Reg, column: Column) -> Code:
         """register *= factor, both complex and interleaved."""
         raise self._lacks("paired accumulators")
+
+    # Complex numbers multiplied as they lie
+
+    def multiply_fused(
+        self, target: Reg, vector: Reg, factor: object, first: bool, conjugates: tuple[bool, bool]
+    ) -> tuple[Code, Code]:
+        """target = or += vector * factor, in two halves that wait for each other; at most one of the two conjugated.
+
+        Where `conjugates_sums` says so, what is summed is the conjugate.
+        """
+        raise self._lacks("multiplication of complex numbers")
+
+    def conjugates_sums(self, conjugates: tuple[bool, bool]) -> bool:
+        """Whether sums of such products, vector and factor conjugated or not, are kept as their conjugates."""
+        return False
+
+    def scale_fused(self, register: Reg, factor: Reg, temporary: Reg, column: Column) -> Code:
+        """register *= factor."""
+        raise self._lacks("multiplication of complex numbers")
 
     # Operands and C
 
@@ -626,6 +662,12 @@ def isa_names() -> list[str]:
     """Names of all instruction sets, portable C first."""
     _discover()
     return sorted(Isa.known, key=lambda name: (name != "scalar", name))
+
+
+def find_any(name: str) -> Isa:
+    """The ISA `name` for one of its types: for what its types share."""
+    _discover()
+    return next(iter(Isa.known[name].values()))()
 
 
 def find(name: str, letter: str) -> Isa:

@@ -30,6 +30,7 @@ from .neon_operands import (
     ColumnsOfC,
     ElementLines,
     KLanes,
+    LanePairs,
     Lines,
     SideLanes,
     TurnedLines,
@@ -147,6 +148,9 @@ class Neon(Isa):
     def jump_if_clear(self, register: Reg, bit: int, label: str) -> Code:
         return [Instruction(op.TBZ, (register, Imm(bit), Target(label)))]
 
+    def jump_if_set(self, register: Reg, bit: int, label: str) -> Code:
+        return [Instruction(op.TBNZ, (register, Imm(bit), Target(label)))]
+
     def count_down(self, register: Reg, amount: int, label: str, negative: bool) -> Code:
         jump = op.B_MI if negative else op.B_PL
         return [Instruction(op.SUBS, (register, register, Imm(amount))), Instruction(jump, (Target(label),))]
@@ -227,9 +231,15 @@ class Neon(Isa):
         self, pool: Pool, general: Pool, base: Reg, stride: Reg, columns: Sequence[Column], contiguous: bool, sets: int
     ) -> VectorOperand:
         if not contiguous and sum(column.span for column in columns) > 1:
-            return TurnedPairs(self, pool, general, base, stride, columns)
+            return self._pairs(pool, general, base, stride, columns, sets)
         # A single row contiguous along k is a column whose next step is the next element.
         return Vectors(self, pool, general, base, stride if contiguous else self.dtype.bytes, columns, sets)
+
+    def _pairs(
+        self, pool: Pool, general: Pool, base: Reg, stride: Reg, columns: Sequence[Column], sets: int
+    ) -> VectorOperand:
+        """Access to complex columns whose elements lie a stride apart."""
+        return TurnedPairs(self, pool, general, base, stride, columns)
 
     def scalar_operand(
         self,
@@ -316,6 +326,7 @@ class NeonComplex(Neon):
 
     letter = "c"
     forms = frozenset({"outer", "quad"})
+    adds_old = True
 
     def pair_vector(self, pool: Pool, general: Pool, base: Reg, stride: Reg) -> VectorOperand:
         real = self.real()
@@ -358,3 +369,9 @@ class NeonDoubleComplex(Neon):
     """complex128: two elements in two registers."""
 
     letter = "z"
+    adds_old = True
+
+    def _pairs(
+        self, pool: Pool, general: Pool, base: Reg, stride: Reg, columns: Sequence[Column], sets: int
+    ) -> VectorOperand:
+        return LanePairs(self, pool, general, base, stride, columns, sets)

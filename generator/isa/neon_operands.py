@@ -18,7 +18,17 @@ from .turn import turn
 if TYPE_CHECKING:
     from .neon import Neon
 
-__all__ = ["ColumnsOfC", "ElementLines", "KLanes", "Lines", "SideLanes", "TurnedLines", "TurnedPairs", "Vectors"]
+__all__ = [
+    "ColumnsOfC",
+    "ElementLines",
+    "KLanes",
+    "LanePairs",
+    "Lines",
+    "SideLanes",
+    "TurnedLines",
+    "TurnedPairs",
+    "Vectors",
+]
 
 Columns = Sequence[tuple[Reg, ...]]
 
@@ -35,12 +45,13 @@ class _Walk:
     ----------
     stride : Reg or int
         Bytes from one step (or column of C) to the next.
-    spans : sequence of int
-        Elements in each column.
+    columns : sequence of Column
     registers : sequence of sequences of tuple of Reg
-        Every list of columns (each a tuple of parts) this walk will load or store, in the order of `spans`.
+        Every list of columns (each a tuple of parts) this walk will load or store, in the order of `columns`.
     batch : int
         Columns accessed together at most.
+    beside : _Walk, optional
+        A walk of the same stride, whose register of the rest of it will do if it is the same.
     """
 
     def __init__(
@@ -49,11 +60,13 @@ class _Walk:
         general: Pool,
         base: Reg,
         stride: Reg | int,
-        spans: Sequence[int],
+        columns: Sequence[Column],
         registers: Sequence[Columns],
         batch: int = 4,
+        beside: _Walk | None = None,
     ) -> None:
-        self.isa, self.base, self.stride, self.spans = isa, base, stride, spans
+        self.isa, self.base, self.stride = isa, base, stride
+        self.spans = spans = [column.span for column in columns]
         self.parts = isa.parts_per_column
         self.bytes = isa.dtype.real_bytes * self.parts
         self.groups: list[list[int]] = []
@@ -65,7 +78,7 @@ class _Walk:
                 and span == spans[last[-1]] == isa.lanes
                 and len(last) < min(4, batch)
                 and number % batch
-                and all(_neighbours(columns[number - 1], columns[number]) for columns in registers)
+                and all(_neighbours(some[number - 1], some[number]) for some in registers)
             )
             if joined:
                 last.append(number)
@@ -77,16 +90,26 @@ class _Walk:
         if isinstance(stride, Reg) and stride.file == "#":  # a panel: its steps follow each other without a gap
             stride = stride.number - before_last
         self.before_last = before_last if isinstance(stride, Reg) else 0
-        self.back = general.one(f"rest of {base.name or 'c'}'s stride") if self.before_last else stride
+        self.shared = beside is not None and beside.before_last == self.before_last
+        self.back = stride
+        if beside is not None and self.shared:
+            self.back = beside.back
+        elif self.before_last:
+            self.back = general.one(f"rest of {base.name or 'c'}'s stride")
+
+    @property
+    def is_one(self) -> bool:
+        """Whether one instruction does a whole step."""
+        return len(self.groups) == 1 and not self.before_last
 
     def setup(self) -> Code:
         """What is left of the stride after the accesses before the last."""
-        if not self.before_last or not isinstance(self.back, Reg) or not isinstance(self.stride, Reg):
+        if self.shared or not self.before_last or not isinstance(self.back, Reg) or not isinstance(self.stride, Reg):
             return []
         return self.isa.subtract_from(self.back, self.stride, self.before_last)
 
-    def access(self, columns: Columns, load: bool, first: int = 0) -> Code:
-        """Load or store `columns`, which are those from number `first` on."""
+    def access(self, columns: Columns, load: bool, first: int = 0, stay: bool = False) -> Code:
+        """Load or store `columns`, which are those from number `first` on; with `stay` the pointer does not go on."""
         code: Code = []
         for group in self.groups:
             if not first <= group[0] < first + len(columns):
@@ -97,7 +120,7 @@ class _Walk:
                 last = group is self.groups[-1] and index == len(pieces) - 1
                 post = self.back if last else lanes * len(group) * self.bytes
                 flat = [register for parts in registers for register in parts]
-                place = Mem(self.base, lanes * len(flat), post=post)
+                place = Mem(self.base, lanes * len(flat), post=None if stay else post)
                 code.append(self._piece(flat, lanes, 2 * index, place, load))
         return code
 
@@ -134,7 +157,7 @@ class Vectors(VectorOperand):
         for number in range(sets):
             taken = pool.take_near(parts * len(columns), f"{base.name.upper()} set {number}", parts)
             self.sets.append([tuple(taken[parts * column :][:parts]) for column in range(len(columns))])
-        self.walk = _Walk(isa, general, base, stride, [column.span for column in columns], self.sets)
+        self.walk = _Walk(isa, general, base, stride, columns, self.sets)
 
     def setup(self) -> Code:
         return self.walk.setup()
@@ -150,14 +173,14 @@ class Vectors(VectorOperand):
 
 
 class TurnedPairs(VectorOperand):
-    """Complex columns whose elements lie a stride apart: each row is loaded along k and rows are turned into columns.
+    """complex64 columns whose elements lie a stride apart: a load of a row holds two k steps; rows become columns.
 
-    A 16-byte load of a row holds two k steps of complex64 or one of complex128.
+    Loads into lanes, as below, would be fewer instructions and twice the work on Neoverse N1.
     """
 
     def __init__(self, isa: Neon, pool: Pool, general: Pool, base: Reg, stride: Reg, columns: Sequence[Column]) -> None:
         self.isa, self.stride, self.columns = isa, stride, columns
-        self.steps_a_load = 16 // isa.dtype.bytes
+        self.steps_a_load = 2
         rows = sum(column.span for column in columns)
         self.lines = [base, *general.take(rows - 1, f"lines of {base.name}")]
         self.pool = Pool(pool.take((isa.lanes + 1) * len(columns), f"{base.name.upper()} turned"))
@@ -192,6 +215,48 @@ class TurnedPairs(VectorOperand):
     def parts(self, step: int, column: int) -> tuple[Reg, ...]:
         start = 2 * (step % self.steps_a_load)
         return tuple(self.turned[column][start : start + 2])
+
+    def advance(self, steps: int) -> Code:
+        return []
+
+
+class LanePairs(VectorOperand):
+    """complex128 columns whose elements lie a stride apart, each loaded into its lane.
+
+    The first fills all lanes, so that nothing waits for what the registers held.
+    """
+
+    def __init__(
+        self, isa: Neon, pool: Pool, general: Pool, base: Reg, stride: Reg, columns: Sequence[Column], sets: int
+    ) -> None:
+        self.isa, self.stride, self.columns = isa, stride, columns
+        rows = sum(column.span for column in columns)
+        self.lines = [base, *general.take(rows - 1, f"lines of {base.name}")]
+        self.sets = []
+        for number in range(sets):
+            taken = pool.take(2 * len(columns), f"{base.name.upper()} set {number}", adjacent=2)
+            self.sets.append([(taken[2 * column], taken[2 * column + 1]) for column in range(len(columns))])
+
+    def setup(self) -> Code:
+        code: Code = []
+        for before, line in zip(self.lines, self.lines[1:], strict=False):
+            code += self.isa.add_to(line, before, self.stride)
+        return code
+
+    def load(self, step: int, steps: int) -> Code:
+        code: Code = []
+        for column, pair in zip(self.columns, self.sets[step % len(self.sets)], strict=True):
+            for row in range(column.span):
+                place = Mem(self.lines[column.first + row], 2, post=self.isa.dtype.bytes)
+                if row:
+                    views = [Vec(register, f".{self.isa.letter_of_lane}", 1, row) for register in pair]
+                    code.append(Instruction(op.lane_load(2, row), (*views, place)))
+                else:
+                    code.append(Instruction(op.repeat(2), (*map(self.isa.whole, pair), place)))
+        return code
+
+    def parts(self, step: int, column: int) -> tuple[Reg, ...]:
+        return self.sets[step % len(self.sets)][column]
 
     def advance(self, steps: int) -> Code:
         return []
@@ -352,13 +417,12 @@ class SideLanes(ScalarOperand):
 
     def __init__(self, isa: Neon, pool: Pool, general: Pool, base: Reg, stride: Reg, count: int, sets: int) -> None:
         self.isa = isa
-        reals = count * isa.dtype.reals
-        spans = [min(isa.lanes, reals - first) for first in range(0, reals, isa.lanes)]
+        columns = isa.real().columns(count * isa.dtype.reals, "")
         self.sets = [
-            [(register,) for register in pool.take_near(len(spans), f"{base.name.upper()} set {number}", 1)]
+            [(register,) for register in pool.take_near(len(columns), f"{base.name.upper()} set {number}", 1)]
             for number in range(sets)
         ]
-        self.walk = _Walk(isa.real(), general, base, stride, spans, self.sets)
+        self.walk = _Walk(isa.real(), general, base, stride, columns, self.sets)
 
     def setup(self) -> Code:
         return self.walk.setup()
@@ -376,7 +440,7 @@ class SideLanes(ScalarOperand):
 
 
 class ColumnsOfC(CWalker):
-    """C: one pointer walks with the stores, another with the loads of old values."""
+    """C: a pointer walks with the stores, another with loads of old values unless one instruction does a column."""
 
     def __init__(
         self,
@@ -389,23 +453,23 @@ class ColumnsOfC(CWalker):
         olds: Columns,
     ) -> None:
         self.isa, self.base = isa, base
-        spans = [column.span for column in columns]
-        self.writer = _Walk(isa, general, base, stride, spans, sums)
-        self.reader = None
+        self.writer = _Walk(isa, general, base, stride, columns, sums)
+        self.reader = self.writer
         if olds:
             batches = [olds[number % len(olds)] for number in range(len(columns))]
-            reader = general.one("old C")
-            self.reader = _Walk(isa, general, reader, stride, spans, [batches], len(olds))
+            reader = _Walk(isa, general, base, stride, columns, [batches], len(olds), self.writer)
+            if not (reader.is_one and self.writer.is_one):
+                reader.base = general.one("old C")
+                self.reader = reader
 
     def setup(self) -> Code:
         code = self.writer.setup()
-        if self.reader:
+        if self.reader is not self.writer:
             code += self.reader.setup() + self.isa.copy(self.reader.base, self.base)
         return code
 
     def load(self, first: int, olds: Columns) -> Code:
-        assert self.reader is not None
-        return self.reader.access(olds, load=True, first=first)
+        return self.reader.access(olds, load=True, first=first, stay=self.reader is self.writer)
 
     def store(self, sums: Columns) -> Code:
         return self.writer.access(sums, load=False)

@@ -52,9 +52,12 @@ def _branch(condition: Callable[[int], bool]) -> Callable[[Machine, Instruction]
     return effect
 
 
-def _tbz(machine: Machine, instruction: Instruction) -> str | None:
-    register, bit, _ = instruction.operands
-    return None if machine.number(register) >> machine.number(bit) & 1 else _go(instruction)
+def _test_bit(wanted: int) -> Callable[[Machine, Instruction], str | None]:
+    def effect(machine: Machine, instruction: Instruction) -> str | None:
+        register, bit, _ = instruction.operands
+        return _go(instruction) if machine.number(register) >> machine.number(bit) & 1 == wanted else None
+
+    return effect
 
 
 def _load(machine: Machine, instruction: Instruction) -> None:
@@ -175,7 +178,8 @@ SUBS = Op("subs   {0}, {1}, {2}", "wrr", _add(-1, flags=True), "count")
 B = Op("b      {0}", "-", lambda m, i: _go(i), "branch")
 B_MI = Op("b.mi   {0}", "-", _branch(lambda result: result < 0), "branch")
 B_PL = Op("b.pl   {0}", "-", _branch(lambda result: result >= 0), "branch")
-TBZ = Op("tbz    {0}, {1}, {2}", "r--", _tbz, "branch")
+TBZ = Op("tbz    {0}, {1}, {2}", "r--", _test_bit(0), "branch")
+TBNZ = Op("tbnz   {0}, {1}, {2}", "r--", _test_bit(1), "branch")
 PRFM = Op("prfm   pstl1keep, {0}", "r", lambda m, i: None, "prefetch")
 PRFM_READ = Op("prfm   pldl1keep, {0}", "r", lambda m, i: None, "prefetch")
 PRFM_READ_SECOND = Op("prfm   pldl2keep, {0}", "r", lambda m, i: None, "prefetch")
@@ -209,6 +213,28 @@ ZIP = {
     "low2": Op("zip1   {0}, {1}, {2}", "wrr", _zip(high=False, halves=True), "simd"),
     "high2": Op("zip2   {0}, {1}, {2}", "wrr", _zip(high=True, halves=True), "simd"),
 }
+
+
+def _rotated(turns: int) -> Callable[[Machine, Instruction], None]:
+    """fcmla: real parts of the first factor times the second, or imaginary parts times that turned by 90 degrees."""
+
+    def effect(machine: Machine, instruction: Instruction) -> None:
+        target, first, second = instruction.operands
+        assert isinstance(second, Vec)
+        vector, factor, sums = machine.get(first), machine.whole(second), list(machine.get(target))
+        for lane in range(0, len(sums), 2):
+            at = lane if second.lane is None else 2 * second.lane
+            re, im = factor[at : at + 2]
+            one, other = ((re, im), (-im, re), (-re, -im), (im, -re))[turns]
+            sums[lane] += vector[lane + turns % 2] * one
+            sums[lane + 1] += vector[lane + turns % 2] * other
+        machine.set(target, sums)
+
+    return effect
+
+
+FCMLA = {turns: Op(f"fcmla  {{0}}, {{1}}, {{2}}, #{90 * turns}", "mrr", _rotated(turns), "fma") for turns in (0, 1, 3)}
+"""By quarter turns: 0 and 1 together add x y, 0 and 3 conj(x) y."""
 
 UZP1 = Op("uzp1   {0}, {1}, {2}", "wrr", _uzp(0), "simd")
 UZP2 = Op("uzp2   {0}, {1}, {2}", "wrr", _uzp(1), "simd")

@@ -3,7 +3,7 @@
     P = the sums;   if CONJ: P = conj(P);   if ALPHA: P = alpha P;   if BETA: P = P + beta C;   C = P
 
 Each step is one predicted branch on tw_args.flags, so alpha, beta and conjugation cost nothing in the k loop, and C is
-never read without BETA.
+never read without BETA. Where a complex beta is 1 (ADD), instruction sets that know that flag multiply nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ..isa.base import Column
 from ..registers import Pool
 from .batch import general_registers
 from .fixed import Arguments
-from .tile import FLAG_ALPHA, FLAG_BETA, FLAG_CONJ, Program
+from .tile import FLAG_ADD, FLAG_ALPHA, FLAG_BETA, FLAG_CONJ, Program
 
 __all__ = ["write_c"]
 
@@ -39,19 +39,26 @@ def write_c(
     if isa.dtype.complex and isa.paired:
         accumulators = _combine(program, accumulators, spare)
     if isa.dtype.complex:
-        program.add(isa.jump_if_clear(flags, FLAG_CONJ, "alpha"))
+        # Sums that are conjugates already are put right without the flag, and left with it.
+        unless = isa.jump_if_set if program.conjugate_sums else isa.jump_if_clear
+        program.add(unless(flags, FLAG_CONJ, "alpha"))
         program.add(_conjugate(program, accumulators, spare))
         program.add(isa.label("alpha"))
     program.add(isa.jump_if_clear(flags, FLAG_ALPHA, "beta"))
     program.add(_scale(program, accumulators, spare))
     program.add(isa.label("beta"), isa.jump_if_clear(flags, FLAG_BETA, "store"))
     write = _write_transposed if tile.transposed else _write_direct
+    if isa.adds_old:
+        program.add(isa.jump_if_clear(flags, FLAG_ADD, "scaled"))
+        program.section("C = P + C")
+        write(program, accumulators, spare.clone(), general.clone(), ldc, _PlainC)
+        program.add(isa.jump("done"), isa.label("scaled"))
     program.section("C = P + beta C")
-    write(program, accumulators, spare.clone(), general.clone(), ldc, add_old=True)
+    write(program, accumulators, spare.clone(), general.clone(), ldc, _ScaledC)
     program.add(isa.jump("done"))
     program.section("C = P")
     program.add(isa.label("store"))
-    write(program, accumulators, spare.clone(), general.clone(), ldc, add_old=False)
+    write(program, accumulators, spare.clone(), general.clone(), ldc, None)
     program.add(isa.label("done"))
 
 
@@ -73,7 +80,7 @@ def _conjugate(program: Program, accumulators: Accumulators, spare: Pool) -> lis
     isa = program.isa
     code: list[Instruction] = []
     signs = None
-    if isa.paired:
+    if not isa.split:
         (signs,) = spare.take(1, "signs")
         code += isa.load_scalar([signs], "flip", program.columns)
     for number, column in enumerate(program.columns):
@@ -86,7 +93,7 @@ def _conjugate(program: Program, accumulators: Accumulators, spare: Pool) -> lis
 
 def _scale(program: Program, accumulators: Accumulators, spare: Pool) -> list[Instruction]:
     isa = program.isa
-    alpha = spare.take(isa.dtype.reals, "alpha")
+    alpha = spare.take(isa.parts_per_scalar, "alpha")
     code = isa.load_scalar(alpha, "alpha", program.columns)
     temporary = spare.one("scratch") if isa.dtype.complex else None
     for number, column in enumerate(program.columns):
@@ -105,6 +112,8 @@ def _multiply(
         return isa.multiply(parts[0], parts[0], isa.scalar_factor(factor[0]), column)
     if isa.paired:
         return isa.scale_pairs(parts[0], factor, temporary, column)
+    if isa.fused:
+        return isa.scale_fused(parts[0], factor[0], temporary, column)
     real, imaginary = (isa.scalar_factor(register) for register in factor)
     cr, ci = parts
     code = isa.multiply(temporary, cr, imaginary, column)
@@ -112,21 +121,43 @@ def _multiply(
     return code + isa.multiply(ci, ci, real, column) + isa.add_register(ci, temporary, column)
 
 
-class _OldC:
-    """Registers for beta and old values of C, and P += beta C."""
+class _PlainC:
+    """Registers for old values of C, and P += C."""
+
+    kind = "plain"
 
     def __init__(self, program: Program, pool: Pool, columns: int) -> None:
-        isa = program.isa
-        self.isa = isa
-        self.beta = pool.take(isa.dtype.reals, "beta")
-        self.scratch = pool.one("scratch") if isa.dtype.complex and isa.paired else None
+        self.isa = isa = program.isa
+        self._take_beta(pool)
         parts = isa.parts_per_column
         room = max(1, min(columns, (len(pool.free) - isa.transposed_rows) // parts))
         taken = pool.take_near(room * parts, "old C", adjacent=parts)
         self.registers = [tuple(taken[number * parts :][:parts]) for number in range(room)]
 
+    def _take_beta(self, pool: Pool) -> None:
+        """Take registers for what C is multiplied by."""
+
     def load_beta(self, columns: Sequence[Column]) -> list[Instruction]:
         """Repeat beta over its registers."""
+        return []
+
+    def add(self, parts: tuple[Reg, ...], old: tuple[Reg, ...], column: Column) -> list[Instruction]:
+        """parts += old."""
+        pairs = zip(parts, old, strict=True)
+        return [instruction for part, value in pairs for instruction in self.isa.add_register(part, value, column)]
+
+
+class _ScaledC(_PlainC):
+    """The same for P += beta C."""
+
+    kind = "old"
+
+    def _take_beta(self, pool: Pool) -> None:
+        isa = self.isa
+        self.beta = pool.take(isa.parts_per_scalar, "beta")
+        self.scratch = pool.one("scratch") if isa.dtype.complex and isa.paired else None
+
+    def load_beta(self, columns: Sequence[Column]) -> list[Instruction]:
         return self.isa.load_scalar(self.beta, "beta", columns)
 
     def add(self, parts: tuple[Reg, ...], old: tuple[Reg, ...], column: Column) -> list[Instruction]:
@@ -134,20 +165,24 @@ class _OldC:
         isa = self.isa
         if self.scratch is not None:
             return isa.scale_pairs(old[0], self.beta, self.scratch, column) + isa.add_register(parts[0], old[0], column)
+        factors = [isa.scalar_factor(register) for register in self.beta]
         if not isa.dtype.complex:
-            return isa.multiply_add(parts[0], old[0], isa.scalar_factor(self.beta[0]), column)
-        real, imaginary = (isa.scalar_factor(register) for register in self.beta)
+            return isa.multiply_add(parts[0], old[0], factors[0], column)
+        if isa.fused:
+            begin, end = isa.multiply_fused(parts[0], old[0], factors[0], first=False, conjugates=(False, False))
+            return begin + end
+        real, imaginary = factors
         code = isa.multiply_add(parts[0], old[0], real, column) + isa.multiply_add(parts[1], old[0], imaginary, column)
         code += isa.multiply_add(parts[0], old[1], imaginary, column, subtract=True)
         return code + isa.multiply_add(parts[1], old[1], real, column)
 
 
 def _write_direct(
-    program: Program, accumulators: Accumulators, pool: Pool, general: Pool, ldc: Reg, add_old: bool
+    program: Program, accumulators: Accumulators, pool: Pool, general: Pool, ldc: Reg, kind: type[_PlainC] | None
 ) -> None:
     """Vectors run along m: each column of C is a column of registers."""
     isa, columns = program.isa, program.columns
-    old = _OldC(program, pool, len(columns)) if add_old else None
+    old = kind(program, pool, len(columns)) if kind else None
     sums = [[accumulators[number][index] for number in range(len(columns))] for index in range(program.tile.nr)]
     walker = isa.c_walker(general, isa.c, ldc, columns, sums, old.registers if old else [])
     program.add(walker.setup(), old.load_beta(columns) if old else [])
@@ -162,12 +197,12 @@ def _write_direct(
 
 
 def _write_transposed(
-    program: Program, accumulators: Accumulators, pool: Pool, general: Pool, ldc: Reg, add_old: bool
+    program: Program, accumulators: Accumulators, pool: Pool, general: Pool, ldc: Reg, kind: type[_PlainC] | None
 ) -> None:
     """Vectors run along n: blocks of registers are turned round, then each holds a piece of a column of C."""
     isa, tile = program.isa, program.tile
     block = isa.transposed_rows
-    old = _OldC(program, pool, 1) if add_old else None
+    old = kind(program, pool, 1) if kind else None
     program.add(old.load_beta([isa.piece(block)]) if old else [])
     for start in range(0, tile.mr, block):
         rows = min(block, tile.mr - start)
@@ -177,7 +212,7 @@ def _write_transposed(
         program.add(isa.copy(place, isa.c), isa.add(place, start * isa.dtype.bytes) if start else [])
         walker = isa.c_walker(registers, place, ldc, [piece], [], old.registers if old else [])
         program.add(walker.setup())
-        end = f"{'old' if add_old else 'new'}{start}"
+        end = f"{old.kind if old else 'new'}{start}"
         for number, column in enumerate(program.columns):
             group = accumulators[number][start : start + rows]
             code, turned = isa.turn_block(group, pool, column)
@@ -185,7 +220,7 @@ def _write_transposed(
             for position in range(column.span):
                 if column.masked and position:
                     program.add(isa.jump_if_dead(position, end))
-                code, parts = isa.column_of(turned, position, pool, keep=add_old)
+                code, parts = isa.column_of(turned, position, pool, keep=old is not None)
                 program.add(code)
                 if old:
                     program.add(walker.load(0, old.registers), old.add(parts, old.registers[0], piece))

@@ -34,7 +34,7 @@ def outer_product(isa: Isa, tile: Tile) -> Program:
     OutOfRegisters
         When the tile does not fit the ISA.
     """
-    wanted = [(2, 2), (2, 1), (1, 1)] if tile.sets == 2 else [(1, 1)]
+    wanted = [(2, 2), (2, 1), (1, 1)] if tile.sets == 2 else [(1, 2), (1, 1)]
     for sets in wanted[:-1]:
         try:
             return _Outer(isa, tile, sets).program
@@ -123,6 +123,8 @@ class _Outer(KLoop):
     def _multiply(self, step: int, first: bool) -> list[Instruction]:
         if self.isa.split:
             return self._multiply_split(step, first)
+        if self.isa.fused:
+            return self._multiply_fused(step, first)
         code: list[Instruction] = []
         for index in range(self.tile.scalar_size):
             for part in range(self.isa.dtype.reals):
@@ -140,9 +142,7 @@ class _Outer(KLoop):
     def _multiply_split(self, step: int, first: bool) -> list[Instruction]:
         """(vr + i vi) (sr + i si), either conjugated: the first halves of all sums, then the second, far apart."""
         isa = self.isa
-        conjugate_a, conjugate_b = self.tile.mode.conjugates
-        vector_conjugated = conjugate_b if self.tile.transposed else conjugate_a
-        scalar_conjugated = conjugate_a if self.tile.transposed else conjugate_b
+        vector_conjugated, scalar_conjugated = self.program.conjugates
         begin: list[Instruction] = []
         end: list[Instruction] = []
         for index in range(self.tile.scalar_size):
@@ -157,6 +157,22 @@ class _Outer(KLoop):
                 begin += start(cr, vr, sr, column) + start(ci, *begin_ci, column)
                 end += isa.multiply_add(cr, vi, si, column, subtract=vector_conjugated == scalar_conjugated)
                 end += isa.multiply_add(ci, *end_ci, column, subtract=vector_conjugated or scalar_conjugated)
+        return begin + end
+
+    def _multiply_fused(self, step: int, first: bool) -> list[Instruction]:
+        """Complex products in two halves: the first of all sums, then the second, far apart."""
+        isa, conjugates = self.isa, self.program.conjugates
+        begin: list[Instruction] = []
+        end: list[Instruction] = []
+        for index in range(self.tile.scalar_size):
+            factor = self.scalar.factor(step, index, 0)
+            begin += factor.before
+            for number in range(len(self.program.columns)):
+                (vector,) = self.vector.parts(step, number)
+                (target,) = self.accumulators[number][index]
+                halves = isa.multiply_fused(target, vector, factor.operand, first, conjugates)
+                begin += halves[0]
+                end += halves[1]
         return begin + end
 
     def _clear(self) -> list[Instruction]:

@@ -145,8 +145,7 @@ class _Quad(KLoop):
     def _joined(self, spare: Pool) -> list[list[tuple[Reg, ...]]]:
         """Split columns, two pairs a column; where C has but one, of two indices at a time, then taken apart."""
         isa, program = self.isa, self.program
-        conjugate = self.tile.mode.conjugates
-        vector, scalar = reversed(conjugate) if self.tile.transposed else conjugate
+        vector, scalar = program.conjugates
         accumulators: list[list[tuple[Reg, ...]]] = [[] for _ in program.columns]
         if self.pairs == 1:
             for start in range(0, self.tile.scalar_size, 2):

@@ -14,9 +14,9 @@ from ..liveness import needed
 from ..registers import Pool
 from .batch import repeat
 
-__all__ = ["FLAG_ALPHA", "FLAG_BETA", "FLAG_CONJ", "Program", "Tile"]
+__all__ = ["FLAG_ADD", "FLAG_ALPHA", "FLAG_BETA", "FLAG_CONJ", "Program", "Tile"]
 
-FLAG_ALPHA, FLAG_BETA, FLAG_CONJ = (FLAGS[name][0].bit_length() - 1 for name in ("ALPHA", "BETA", "CONJ"))
+FLAG_ALPHA, FLAG_BETA, FLAG_CONJ, FLAG_ADD = (FLAGS[name][0].bit_length() - 1 for name in FLAGS)
 """Numbers of the bits of tw_args.flags."""
 
 
@@ -131,6 +131,17 @@ class Program:
     loop: tuple[int, int] = (0, 0)
     turns_outside: int = 0
     body: int = 0
+
+    @property
+    def conjugates(self) -> tuple[bool, bool]:
+        """Whether elements of the vector operand, and of the scalar operand, are conjugated."""
+        a, b = self.tile.mode.conjugates
+        return (b, a) if self.tile.transposed else (a, b)
+
+    @property
+    def conjugate_sums(self) -> bool:
+        """Whether the k loop sums the product's conjugate."""
+        return self.isa.conjugates_sums(self.conjugates)
 
     @property
     def steps_a_turn(self) -> int:

@@ -252,7 +252,7 @@ static void run_chunk(const product *all, int64_t first, int64_t lines, int64_t 
         int64_t steps = at_most(plan->kc, to - step);
         if (step > from) {
             args.beta = tw_alpha_at(plan->dtype, NULL);
-            args.flags = flags | TW_FLAG_BETA;
+            args.flags = flags | TW_FLAG_BETA | TW_FLAG_ADD;
         } else if (!tw_scalar_is(plan->dtype, beta, 0)) {
             args.beta = *beta;
             args.flags = flags | TW_FLAG_BETA;

@@ -35,7 +35,7 @@ void tw_args_scale(tw_args *args, int dtype, const tw_scalar *alpha, const tw_sc
         args->flags |= TW_FLAG_ALPHA;
     }
     if (!tw_scalar_is(dtype, beta, 0)) {
-        args->flags |= TW_FLAG_BETA;
+        args->flags |= tw_scalar_is(dtype, beta, 1) ? TW_FLAG_BETA | TW_FLAG_ADD : TW_FLAG_BETA;
     }
 }
 

@@ -73,7 +73,7 @@ static void find_name(void)
 #include <sys/auxv.h>
 
 /* From Linux's <asm/hwcap.h>, which not every C library's headers bring. */
-enum { HAS_FP = 1 << 0, HAS_ASIMD = 1 << 1, HAS_CPUID = 1 << 11 };
+enum { HAS_FP = 1 << 0, HAS_ASIMD = 1 << 1, HAS_CPUID = 1 << 11, HAS_FCMA = 1 << 14 };
 
 unsigned tw_cpu_isas(void)
 {
@@ -81,6 +81,9 @@ unsigned tw_cpu_isas(void)
     unsigned isas = 1U << TW_ISA_SCALAR;
     if ((capabilities & (HAS_FP | HAS_ASIMD)) == (HAS_FP | HAS_ASIMD)) {
         isas |= 1U << TW_ISA_NEON;
+        if (capabilities & HAS_FCMA) {
+            isas |= 1U << TW_ISA_FCMA;
+        }
     }
     return isas;
 }

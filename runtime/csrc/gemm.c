@@ -127,7 +127,7 @@ static tw_form transposed(tw_form f)
 int tw_form_of(const tw_key *key, tw_form *form, int *isa)
 {
     int dtype = key->variant & 0xff;
-    *isa = key->variant >> 8 & 0xff;
+    *isa = tw_isa_of_type(key->variant >> 8 & 0xff, dtype);
     tw_operation op_a, op_b;
     int status = check(key, dtype, &op_a, &op_b);
     if (status != TW_OK) {
@@ -239,14 +239,17 @@ static inline __attribute__((always_inline)) bool run(const void *a, const void 
 {
     const tw_gemm_plan *plan = last;
     const tw_args *sets = plan->sets[plain == TW_ADDED];
-    const void *x = plan->exchanged ? b : a, *y = plan->exchanged ? a : b;
     if (plain == TW_GENERAL) {
         return false;
     }
-    if (plan->run != NULL) {
-        plan->run(x, y, c, sets);
+    if (plan->run != NULL) { /* each on its own: pointers go from register to register once */
+        if (plan->exchanged) {
+            plan->run(b, a, c, sets);
+        } else {
+            plan->run(a, b, c, sets);
+        }
     } else if (plan->ready != 0) {
-        tw_plan_run_ready(plan, x, y, c, sets);
+        tw_plan_run_ready(plan, plan->exchanged ? b : a, plan->exchanged ? a : b, c, sets);
     } else {
         return false;
     }
@@ -350,6 +353,7 @@ int tw_isa_serving(int dtype, int transa, int transb)
     }
     const tw_tiles *tiles;
     int mode, served_by, isa = tw_isa_current();
+    isa = isa >= 0 ? tw_isa_of_type(isa, type) : isa;
     if (isa >= 0 && select_from(isa, type, op_a, op_b, TW_STEPS_LONG, &tiles, &mode) == TW_OK && tiles == NULL) {
         op_a.conj = op_b.conj = false; /* packing conjugates */
     }

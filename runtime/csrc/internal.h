@@ -26,6 +26,9 @@ void tw_choose(atomic_int *choice, int value);
 
 extern atomic_int tw_isa_now; /* what products use; -1: refused, and tw_isa_current says why */
 
+/* Whose kernels compute this type where products use that ISA. */
+int tw_isa_of_type(int isa, int dtype);
+
 /* ---- cpu.c ---- */
 
 /* A bit per ISA that CPU and operating system can run. */

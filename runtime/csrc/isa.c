@@ -43,6 +43,16 @@ int tw_isa_kernels(int isa)
     return count;
 }
 
+int tw_isa_of_type(int isa, int dtype)
+{
+    for (int i = 0; i < tw_kernel_count && tw_isa_bases[isa] != isa; i++) {
+        if (tw_kernels[i].isa == isa && tw_kernels[i].dtype == dtype) {
+            return isa;
+        }
+    }
+    return tw_isa_bases[isa];
+}
+
 int tw_isa_supported(int isa)
 {
     return isa >= 0 && isa < TW_ISAS && (tw_cpu_isas() >> isa & 1);

@@ -36,6 +36,7 @@ static int describe(const char *name, int dtype, int layout, int operand, int tr
     if (type < 0) {
         return tw_fail(TW_ERROR_TYPE, "%s: dtype is %d; it must be 's', 'd', 'c' or 'z'.", name, dtype);
     }
+    isa = tw_isa_of_type(isa, type);
     if (layout != TW_ROW_MAJOR && layout != TW_COL_MAJOR) {
         return tw_fail(ARGUMENT_LAYOUT, "%s: layout is %d; it must be TW_ROW_MAJOR (101) or TW_COL_MAJOR (102).", name,
                        layout);

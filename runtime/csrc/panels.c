@@ -11,10 +11,9 @@ enum { STEPS_AHEAD = 8, LINE = 64, AHEAD = 4 /* cache lines */ };
 int tw_panel_width(int isa, int dtype, int side)
 {
     static const uint8_t widths[TW_ISAS][TW_DTYPES][2] = {
-        [TW_ISA_SCALAR] = {{4, 4}, {4, 4}, {2, 2}, {2, 2}},
-        [TW_ISA_NEON] = {{12, 8}, {8, 4}, {8, 4}, {4, 4}},
-        [TW_ISA_AVX2] = {{16, 6}, {8, 6}, {8, 3}, {4, 3}},
-        [TW_ISA_AVX512] = {{48, 8}, {24, 8}, {16, 6}, {8, 6}},
+        [TW_ISA_SCALAR] = {{4, 4}, {4, 4}, {2, 2}, {2, 2}}, [TW_ISA_NEON] = {{12, 8}, {8, 4}, {8, 4}, {4, 4}},
+        [TW_ISA_AVX2] = {{16, 6}, {8, 6}, {8, 3}, {4, 3}},  [TW_ISA_AVX512] = {{48, 8}, {24, 8}, {16, 6}, {8, 6}},
+        [TW_ISA_FCMA] = {{12, 8}, {8, 4}, {8, 4}, {4, 4}},
     };
     return widths[isa][dtype][side];
 }

@@ -295,6 +295,7 @@ static bool is_built(int isa, const sample *s)
 {
     /* A row-major product is its transpose, column-major: the operands change places, and what is transposed stays so. */
     tw_operation a = s->row_major ? s->op_b : s->op_a, b = s->row_major ? s->op_a : s->op_b;
+    isa = tw_isa_of_type(isa, s->dtype);
     for (int i = 0; i < tw_kernel_count; i++) {
         const tw_kernel *kernel = &tw_kernels[i];
         tw_reach reach = tw_kernel_reach(kernel);

@@ -14,7 +14,7 @@
  * panels, at most the packed operand and 2 MB a thread, and wakes threads.
  *
  * Environment, read when the library is loaded:
- *     TILEWRIGHT_ISA    force one instruction set: "avx512", "avx2", "neon" or "scalar". Where it cannot be used every
+ *     TILEWRIGHT_ISA    force one instruction set: "avx512", "avx2", "fcma", "neon" or "scalar". Where it cannot be used every
  *     product
  *                       fails with TW_ERROR_ISA; it is never replaced by another.
  *     TILEWRIGHT_NUM_THREADS  how many threads a large call may use, see tw_set_num_threads. Where it is no number from 1 to
@@ -291,7 +291,7 @@ TW_API double tw_thread_share(double nanoseconds);
 
 /* How many this version knows, whether built or not. */
 TW_API int tw_isa_count(void);
-/* "scalar", "neon", "avx2", "avx512"; NULL beyond the last. */
+/* "scalar", "neon", "avx2", "avx512", "fcma"; NULL beyond the last. */
 TW_API const char *tw_isa_name(int isa);
 /* The number of kernels of this ISA in the library; 0: it was not built. */
 TW_API int tw_isa_kernels(int isa);
@@ -307,7 +307,7 @@ TW_API const char *tw_isa_reason(void);
  * TW_ERROR_ISA, and no change, where it was not built or this CPU lacks it. */
 TW_API int tw_isa_set(const char *name);
 /* The ISA whose kernels a product runs, with dtype 's', 'd', 'c' or 'z' and the operations as seen column-major: the
- * current one, or scalar where the current one has no kernels for it; -1: none, and tw_error_message says why. */
+ * current one, the one that it extends (fcma: neon) or scalar where it has no kernels for that; -1: none, and tw_error_message says why. */
 TW_API int tw_isa_serving(int dtype, int transa, int transb);
 
 /* ---- How C is cut into tiles ---- */

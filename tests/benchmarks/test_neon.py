@@ -20,6 +20,7 @@ CASES = [
     Case("plan", "d", "TN", 8, 7, 9),
     Case("kernel", "c", "NT", 8, 4, 3),
     Case("call", "z", "TT", 20, 20, 20),
+    Case("fcma", "z", "TN", 9, 9, 9),
 ]
 
 
@@ -65,6 +66,15 @@ def test_gate(tools: Tools) -> None:
     if version(str(tools.cross)) != committed["compiler"]:
         pytest.skip(f"the committed counts are of {committed['compiler']}")
     assert gate.run(Emulator(tools), update=False) == 0
+
+
+def test_fcma_takes_fewer_instructions() -> None:
+    """What is chosen where the CPU has it must be worth it."""
+    committed = json.loads(gate.FILE.read_text())["instructions"]
+    ratios = [count / committed[name.replace("fcma", "call")] for name, count in committed.items() if "fcma" in name]
+    assert len(ratios) >= 16
+    assert sum(ratios) / len(ratios) < 0.97
+    assert max(ratios) < 1.1
 
 
 def test_gate_closes() -> None:

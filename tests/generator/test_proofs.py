@@ -11,7 +11,7 @@ from generator.ir import Imm, Mem
 from generator.kernel import Kernel, kernels_of, spec_files
 from generator.prove import ProofError, prove
 
-GROUPS = [(path, letter) for path in spec_files() for letter in "sdcz"]
+GROUPS = [(path, letter) for path in spec_files() for letter in ("cz" if path.stem == "fcma" else "sdcz")]
 
 
 @cache
@@ -33,6 +33,9 @@ SUBJECTS = [
     ("neon", "gemm_s_tn_3x4__neon"),
     ("neon", "gemm_c_cn_2x3__neon"),
     ("neon", "gemm_c_nn_1x7__neon"),
+    ("fcma", "gemm_c_nc_3x2__fcma"),
+    ("fcma", "gemm_c_tt_2x3__fcma"),
+    ("fcma", "gemm_z_tn_2x2__fcma"),
     ("avx2", "gemm_d_nn_8x3_yym__avx2"),
     ("avx2", "gemm_c_tt_3x4_ym__avx2"),
     ("avx512", "gemm_s_tn_13x3__avx512"),

@@ -24,7 +24,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "z": np.dtype(np.complex128),
 }
 AT_END, AT_START, ABSENT, SPARSE = range(4)
-ALPHA, BETA, CONJ = 1, 2, 4
+ALPHA, BETA, CONJ, ADD = 1, 2, 4, 8
 
 # Bits of ld padding. A and B: quiet NaN, so that a read spreads. C: signalling NaN, which arithmetic would turn quiet.
 LARGEST = 1 << 18  # bytes in an operand: half of what the worker has room for
@@ -75,7 +75,8 @@ class Case:
     @property
     def flags(self) -> int:
         """The `flags` word of tw_args."""
-        return ALPHA * (self.alpha is not None) | BETA * (self.beta is not None) | CONJ * self.conj
+        scaled = ALPHA * (self.alpha is not None) | BETA * (self.beta is not None)
+        return scaled | CONJ * self.conj | ADD * (self.beta == 1)
 
     def live(self) -> int:
         """Elements of the last vector column that are really there."""

@@ -30,7 +30,10 @@ class EmulatedPython:
     package: Path | None = None
 
     def run(self, code: str, **environment: str) -> str:
-        """Run code and return what it prints; raises AssertionError when it fails."""
+        """Run code, on a CPU that has `TILEWRIGHT_ISA` or everything, and return what it prints.
+
+        Raises AssertionError when it fails.
+        """
         python = next((self.sysroot / "usr" / "bin").glob("python3.*"))
         path = [str(folder) for folder in (self.package, self.site) if folder]
         variables = {
@@ -40,7 +43,7 @@ class EmulatedPython:
             **environment,
         }
         guest = [argument for name, value in variables.items() for argument in ("-E", f"{name}={value}")]
-        qemu, *options = emulator(ARCH)
+        qemu, *options = emulator(ARCH, environment.get("TILEWRIGHT_ISA", "fcma"))
         options[options.index("-L") + 1] = str(self.sysroot)
         done = subprocess.run(
             [qemu, *options, *guest, str(python), "-c", code], capture_output=True, text=True, timeout=300

@@ -18,10 +18,13 @@ from .worker import Worker
 HERE = Path(__file__).parent
 ARCHES = ("x86_64", "aarch64")
 
-# The emulated ARM core has what our kernels may use and nothing more: an instruction beyond ARMv8.0-A is a SIGILL.
-# qemu has no AVX-512, and its vmaskmov touches lanes that are masked off, so it cannot stand in for AVX2 here.
-EMULATED_CPU = {"x86_64": "max", "aarch64": "cortex-a57"}
-EMULATED_ISAS = {"x86_64": {"scalar"}, "aarch64": {"scalar", "neon"}}
+# The emulated ARM core has what NEON kernels may use and nothing more: an instruction beyond ARMv8.0-A is a SIGILL. The
+# only one with FCMLA has everything else too. qemu has no AVX-512, and its vmaskmov touches lanes that are masked off,
+# so it cannot stand in for AVX2 here.
+EMULATED_CPU = {
+    "x86_64": {"scalar": "max"},
+    "aarch64": {"scalar": "cortex-a57", "neon": "cortex-a57", "fcma": "max"},
+}
 
 
 @cache
@@ -54,11 +57,11 @@ def compiler(arch: str) -> str:
     )
 
 
-def emulator(arch: str) -> list[str]:
-    """The command that runs a program of an architecture under qemu."""
+def emulator(arch: str, isa: str = "scalar") -> list[str]:
+    """The command that runs a program of an architecture under qemu, on a CPU that has an ISA."""
     qemu = tool(f"qemu-{arch}", f"qemu-{arch}-static", why=f"to run {arch} kernels here (apt-get install qemu-user)")
     prefix = ["-L", f"/usr/{arch}-linux-gnu"] if not is_native(arch) else []
-    return [qemu, "-cpu", EMULATED_CPU[arch], *prefix]
+    return [qemu, "-cpu", EMULATED_CPU[arch][isa], *prefix]
 
 
 def compile_c(arch: str, output: Path, sources: Sequence[Path], *flags: str) -> Path:
@@ -96,21 +99,21 @@ def broken_library(arch: str) -> Path:
     return compile_c(arch, output, [HERE / "broken_kernels.c"], "-shared", "-fPIC", "-ffp-contract=off")
 
 
-def start(arch: str, library: Path, emulated: bool, patience: int = 10) -> Worker:
-    """A worker with a library loaded."""
+def start(arch: str, library: Path, emulated: bool, patience: int = 10, isa: str = "scalar") -> Worker:
+    """A worker with a library loaded, on an emulated CPU that has an ISA."""
     if not (BUILD / arch / "include" / "tw_kernel.h").exists() or not library.exists():
         raise Unavailable(
             f"{arch}: nothing built; run: python3 build.py" + ("" if is_native(arch) else f" compile --target {arch}")
         )
     command = [str(worker_program(arch))]
-    return Worker([*emulator(arch), *command] if emulated else command, library, patience)
+    return Worker([*emulator(arch, isa), *command] if emulated else command, library, patience)
 
 
 @dataclass(eq=False)
 class Machines:
     """Workers with libtilewright loaded, started when first asked for and kept."""
 
-    _workers: dict[tuple[str, bool], Worker] = field(default_factory=dict)
+    _workers: dict[tuple[str, str], Worker] = field(default_factory=dict)
 
     def worker(self, arch: str, isa: str) -> Worker:
         """A worker that can execute an ISA: on this CPU if it has it, else under the emulator.
@@ -121,17 +124,19 @@ class Machines:
             With the reason why nothing here executes it.
         """
         if is_native(arch):
-            worker = self._get(arch, emulated=False)
+            worker = self._get(arch, "")
             if isa in worker.isas:
                 return worker
-        if isa not in EMULATED_ISAS[arch]:
+        if isa not in EMULATED_CPU[arch]:
             raise Unavailable(f"{isa}: this CPU lacks it and qemu cannot stand in")
-        return self._get(arch, emulated=True)
+        return self._get(arch, isa)
 
-    def _get(self, arch: str, emulated: bool) -> Worker:
-        key = arch, emulated
+    def _get(self, arch: str, isa: str) -> Worker:
+        """The worker on this CPU, or on the emulated one for an ISA."""
+        key = arch, EMULATED_CPU[arch][isa] if isa else ""
         if key not in self._workers:
-            self._workers[key] = start(arch, BUILD / arch / "lib" / "libtilewright.so", emulated)
+            library = BUILD / arch / "lib" / "libtilewright.so"
+            self._workers[key] = start(arch, library, bool(isa), isa=isa or "scalar")
         return self._workers[key]
 
     def close(self) -> None:

@@ -6,6 +6,8 @@ SHOWCASE = [
     "gemm_s_nn_16x4__neon",
     "gemm_d_tn_4x4__neon",
     "gemm_z_nc_4x4__neon",
+    "gemm_c_nc_4x3__fcma",
+    "gemm_z_tn_2x3__fcma",
     "gemm_d_nn_12x4_yyy__avx2",
     "gemm_s_tn_4x4__avx2",
     "gemm_c_nt_4x3_ym__avx2",

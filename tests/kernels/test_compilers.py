@@ -168,7 +168,7 @@ def test_same_bits(machines: Machines, tmp_path: Path, arch: str, isa: str, kind
         emulated = not is_native(arch)
         names = sample(arch, isa)
         library = build(tmp_path, command, arch, isa, names, optimisation)
-        worker = start(arch, library, emulated)
+        worker = start(arch, library, emulated, isa=isa if emulated else "scalar")
     except Unavailable as reason:
         miss(reason)
     try:

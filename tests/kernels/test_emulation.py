@@ -56,7 +56,7 @@ def test_numpy_works_there(python: EmulatedPython) -> None:
     ]
 
 
-@pytest.mark.parametrize(("isa", "pure"), [("neon", "0"), ("neon", "1"), ("scalar", "0")])
+@pytest.mark.parametrize(("isa", "pure"), [("neon", "0"), ("neon", "1"), ("fcma", "0"), ("scalar", "0")])
 def test_runtime_multiplies_on_aarch64(python: EmulatedPython, isa: str, pure: str) -> None:
     """CPU detection, search path, cffi module or extension wrong on the architecture that nobody here owns."""
     said = python.run(f"{MULTIPLY}\nprint(tw.info())", TILEWRIGHT_ISA=isa, TILEWRIGHT_PURE=pure)
@@ -66,7 +66,35 @@ def test_runtime_multiplies_on_aarch64(python: EmulatedPython, isa: str, pure: s
 
 def test_selftest_passes_on_aarch64(python: EmulatedPython) -> None:
     """`selftest()` is what a user runs on their own CPU: it must run there and find nothing."""
-    python.run("import tilewright.runtime as tw; print(tw.selftest())")
+    said = python.run("import tilewright.runtime as tw; result = tw.selftest(); print(bool(result), *result.run)")
+    assert said.split() == ["True", "fcma", "neon", "scalar"]
+
+
+SERVED = """
+import numpy as np
+import tilewright.runtime as tw
+
+print(tw.info().isa)
+for dtype in "fdFD":
+    shown = tw.explain(40, 40, 40, np.dtype(dtype))
+    print(shown.isa, *sorted({tile.kernel.rpartition("__")[2] for tile in shown.tiles}))
+    a, b = np.arange(1600).reshape(40, 40).astype(dtype) % 7, np.eye(40, dtype=dtype)
+    plan = tw.skinny_plan(40, 40, 40, np.dtype(dtype), pack="b")
+    assert np.array_equal(plan(a, plan.pack(b)), a)
+"""
+
+
+def test_fcma_serves_complex_types_and_neon_the_others(python: EmulatedPython) -> None:
+    """Plain C where FCMLA has no kernels of a type; FCMLA left unused by a CPU that has it."""
+    assert python.run(SERVED).splitlines() == ["fcma", "neon neon", "neon neon", "fcma fcma", "fcma fcma"]
+    assert set(python.run(SERVED, TILEWRIGHT_ISA="neon").splitlines()) == {"neon", "neon neon"}
+
+
+def test_fcma_is_refused_where_the_cpu_lacks_it(python: EmulatedPython) -> None:
+    """An illegal instruction on every core before ARMv8.3-A."""
+    code = "import os; os.environ['TILEWRIGHT_ISA'] = 'fcma'\nimport tilewright.runtime as tw; print(tw.info())"
+    said = python.run(f"import os\nos.environ.pop('TILEWRIGHT_ISA')\n{code}", TILEWRIGHT_ISA="neon")
+    assert "TILEWRIGHT_ISA=fcma: this CPU lacks it; this machine can run neon, scalar." in said
 
 
 TURNED = """

@@ -22,8 +22,9 @@ PROMISES = {
     "avx2": "generic64+avx2+fma",
     "avx512": "generic64+avx512f+avx512vl+avx512dq+fma",
     "neon": "armv8-a+simd",
+    "fcma": "armv8-a+simd+compnum",
 }
-HOME_OF = {"scalar": "x86_64", "avx2": "x86_64", "avx512": "x86_64", "neon": "aarch64"}
+HOME_OF = {"scalar": "x86_64", "avx2": "x86_64", "avx512": "x86_64", "neon": "aarch64", "fcma": "aarch64"}
 
 
 def generate(out: Path, arch: str, *options: str, hash_seed: str = "0") -> dict[str, bytes]:
@@ -107,7 +108,7 @@ def test_no_instruction_beyond_the_isa(isa: str) -> None:
         command = [assembler, f"-march={PROMISES[isa]}", "-o", os.devnull, "-"]
         return subprocess.run(command, input=text, capture_output=True, text=True).stderr
 
-    beyond = "smmla v0.4s, v1.16b, v2.16b" if isa == "neon" else "vpaddb %zmm0, %zmm1, %zmm2"
+    beyond = "smmla v0.4s, v1.16b, v2.16b" if arch == "aarch64" else "vpaddb %zmm0, %zmm1, %zmm2"
     assert "Error" in assemble(f"{beyond}\n"), "the assembler does not check"
     said = assemble(assembler_text([source(arch, name) for name in names]))
     assert "Error" not in said, said[:2000]

@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 from ..support import BUILD, Unavailable, miss
-from .machines import ARCHES, HERE, compile_c, emulator, is_native
+from .machines import ARCHES, EMULATED_CPU, HERE, compile_c, emulator, is_native
 
 
 @pytest.mark.parametrize("arch", ARCHES)
@@ -27,7 +27,7 @@ def test_products_of_one_size_and_batches(arch: str) -> None:
     specials = json.loads(manifest.read_text())["specials"]
     try:
         program = compile_c(arch, BUILD / arch / "tests" / "special_check", [HERE / "special_check.c"], "-lm")
-        command = [] if is_native(arch) else emulator(arch)
+        command = [] if is_native(arch) else emulator(arch, next(reversed(EMULATED_CPU[arch])))
     except Unavailable as reason:
         miss(reason)
     ran = subprocess.run([*command, str(program), str(library)], capture_output=True, text=True, timeout=250)

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/time.h>
@@ -293,7 +294,7 @@ static void print_table(int count)
     tw_vector_bytes = avx512 ? 64 : __builtin_cpu_supports("avx") ? 32 : 16;
     printf("\nisas scalar%s%s\n", avx2 ? " avx2" : "", avx512 ? " avx512" : "");
 #else
-    printf("\nisas scalar neon\n");
+    printf("\nisas scalar neon%s\n", getauxval(AT_HWCAP) >> 14 & 1 ? " fcma" : ""); /* HWCAP_FCMA of Linux */
 #endif
     for (int i = 0; i < count; i++) {
         const tw_kernel *k = &kernels[i];

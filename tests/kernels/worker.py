@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-ISA_NAMES = ("scalar", "neon", "avx2", "avx512")
+ISA_NAMES = ("scalar", "neon", "avx2", "avx512", "fcma")
 MODES = ("nn", "nt", "tn", "tt", "nc", "cn", "tc")
 OPERANDS = ("A", "B", "C", "args", "lanes")
 PACKED = 1  # of the families in tw_kernel.h

@@ -73,6 +73,7 @@ def test_what_linux_says_about_this_cpu_agrees() -> None:
         "avx512": {"avx512f", "avx512dq", "avx512vl"},
         "avx2": {"avx2", "fma"},
         "neon": {"asimd"},
+        "fcma": {"asimd", "fcma"},
         "scalar": set[str](),
     }
     for isa in tw.info().kernels:
