@@ -66,7 +66,7 @@ def _fewest(isa: str, letter: str, mode: str) -> dict[tuple[int, int], Tile]:
     able = find(isa, letter)
     for entry in Reader(SPEC_FOLDER / f"{isa}.yaml").entries(letter):
         tile = able.sized(entry.tile)
-        if tile.mode.name != mode:
+        if tile.mode.name != mode or tile.ahead:
             continue
         last = able.columns(tile.vector_size, tile.widths)[-1]
         for less in range(last.span if last.masked else 1):

@@ -11,7 +11,7 @@ from .dtypes import Dtype
 from .isa.base import Isa, find
 from .names import KernelName
 from .registers import OutOfRegisters
-from .small import Program, Tile, dot_product, lanes_product, outer_product, quad_product
+from .small import Program, Tile, dot_product, dot_product_ahead, lanes_product, outer_product, quad_product
 from .spec import SPEC_FOLDER, Entry, SpecError, read_spec
 
 __all__ = ["Kernel", "kernels_of", "spec_files"]
@@ -51,7 +51,8 @@ class Kernel:
             When the tile needs more registers than the ISA has.
         """
         try:
-            return _FORMS[self.tile.form](self.isa, self.tile)
+            build = dot_product_ahead if self.tile.ahead else _FORMS[self.tile.form]
+            return build(self.isa, self.tile)
         except OutOfRegisters as error:
             raise SpecError(
                 f"{self.entry.where}: tile {self.tile.mr}x{self.tile.nr} for {self.entry.letter} needs more registers "
@@ -69,6 +70,8 @@ class Kernel:
         named = {
             "dot": self.tile.form == "dot" and self.isa.names_dots,
             "prf": self.tile.prefetch,
+            "ahead": self.tile.ahead,
+            "paced": self.tile.paced,
             "batch": self.tile.batch and self.tile.form != "lanes",
             "lanes": self.tile.form == "lanes",
         }

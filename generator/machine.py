@@ -45,6 +45,7 @@ class Machine:
     masks: dict[Reg, int] = field(default_factory=dict)
     flag: int | None = None
     executed: int = 0
+    asked: list[int] = field(default_factory=list)
     passed: dict[str, int] = field(default_factory=dict)
 
     def run(self, program: Sequence[Instruction]) -> None:

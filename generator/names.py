@@ -22,6 +22,8 @@ __all__ = ["FEATURES", "KernelName", "KernelNameError", "parse"]
 FEATURES = {
     "dot": "by dot products, where an outer product of that size may stand beside it",
     "prf": "prefetches C before the k loop",
+    "ahead": "asks within the k loop for the lines that the next tile reads",
+    "paced": "... and reads A's vectors anew for every multiply-add, so that a core does not run far ahead",
     "batch": "a whole batch of problems in one call",
     "lanes": "the same, a problem a lane",
 }

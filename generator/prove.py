@@ -189,6 +189,8 @@ def _run(kernel: Kernel, case: Case) -> int:
         machine.run(kernel.program.code)
     except Fault as fault:
         raise ProofError(f"{kernel.name}: {case}: {fault}") from fault
+    if tile.ahead and sorted(machine.asked) != _further(kernel, case, strides["b"]):
+        raise ProofError(f"{kernel.name}: {case}: it asks for other places than whole vectors of the lines that follow")
     for matrices, where in problems:
         for number, (place, value) in enumerate(zip(where, _expected(kernel, case, matrices), strict=True)):
             found = memory.get(place)
@@ -197,6 +199,13 @@ def _run(kernel: Kernel, case: Case) -> int:
                 part = ("", " (imaginary part)")[number % dtype.reals]
                 raise ProofError(f"{kernel.name}: {case}: C[{i},{j}]{part} is {found}, should be {value}")
     return machine.passed.get("loop", 0)
+
+
+def _further(kernel: Kernel, case: Case, stride: int) -> list[int]:
+    """Where the lines of B that follow the tile's have their whole vectors."""
+    lanes, nr = kernel.isa.lanes, kernel.tile.nr
+    starts = range(0, case.k // lanes * lanes, lanes)
+    return [_PLACES["b"] + j * stride + p * kernel.dtype.bytes for j in range(nr, 2 * nr) for p in starts]
 
 
 def _places(name: str, shape: tuple[int, int], stride: int, dtype: Dtype, further: int) -> list[int]:

@@ -28,6 +28,8 @@ _OPTIONS: dict[str, type | tuple[str, ...]] = {
     "sets": int,
     "interleave": ("even", "front", "none"),
     "prefetch": bool,
+    "ahead": bool,
+    "paced": bool,
 }
 
 
@@ -141,7 +143,7 @@ class Reader:
                 for size in sizes:
                     yield Entry(
                         self.root["isa"],
-                        self.root["family"],
+                        next((name for name in ("paced", "ahead") if options.get(name)), self.root["family"]),
                         letter,
                         self._tile(table, mode, letter, given[0], first, size, options),
                         where,

@@ -33,6 +33,8 @@ __all__ = [
     "GroupedLines",
     "Isa",
     "LineOperand",
+    "LinesAhead",
+    "NearLines",
     "PairLines",
     "ProblemOperand",
     "ScalarLines",
@@ -140,6 +142,25 @@ class LineOperand(ABC):
         return []
 
 
+class LinesAhead(LineOperand):
+    """Lines that come from memory."""
+
+    @abstractmethod
+    def ask(self, number: int) -> Code:
+        """Ask for what as many lines that follow these have where `load` reads."""
+
+
+class NearLines(LineOperand):
+    """Lines that stay in a cache: they take turns in the registers that are left, and multiplications can read them.
+
+    `load` and `load_live` have an instruction for each line, which is lost after the next but few.
+    """
+
+    @abstractmethod
+    def factor(self, number: int, line: int) -> object:
+        """A whole vector of a line as a factor."""
+
+
 class ProblemOperand(ABC):
     """The same matrix of as many problems as a register has lanes."""
 
@@ -192,6 +213,8 @@ class Isa(ABC):
     forms: ClassVar[frozenset[str]] = frozenset({"outer"})
     """Ways to build a kernel, of those that a spec can name."""
     turns: ClassVar[bool] = True
+    asks_ahead: ClassVar[bool] = False
+    """Whether a dot product can ask for the next tile's lines."""
     masks_steps: ClassVar[bool] = False
     """Whether a dot product loads what is left of k at once, by masks."""
     names_dots: ClassVar[bool] = False
@@ -267,6 +290,10 @@ class Isa(ABC):
             return "it keeps C as it is, not transposed"
         if tile.form == "dot" and (tile.mode.name != "tn" or tile.transposed):
             return "dot products need both operands contiguous along k, which is mode tn, and C as it is"
+        if tile.paced and not tile.ahead:
+            return "only what asks ahead is paced"
+        if tile.ahead and (tile.form != "dot" or not self.asks_ahead):
+            return "it does not ask for lines ahead of time" + (" but in dot products" if self.asks_ahead else "")
         if tile.widths.endswith("m") and tile.vector_along_k:
             return "a masked column must lie side by side in memory, not along k"
         return None
@@ -457,6 +484,14 @@ class Isa(ABC):
     def line_operand(self, pool: Pool, general: Pool, base: Reg, stride: Reg, count: int, sets: int) -> LineOperand:
         """Access to `count` lines that are contiguous along k."""
         raise self._lacks("dot products")
+
+    def lines_ahead(self, pool: Pool, general: Pool, base: Reg, stride: Reg, count: int) -> LinesAhead:
+        """The same for lines that come from memory, where `asks_ahead`."""
+        raise self._lacks("a way to ask for lines ahead of time")
+
+    def near_lines(self, pool: Pool, general: Pool, base: Reg, stride: Reg, count: int) -> NearLines:
+        """The same for lines that stay in a cache, where `asks_ahead`."""
+        raise self._lacks("a way to ask for lines ahead of time")
 
     def dot_columns(self, size: int) -> list[Column]:
         """What C's rows are made of, after `reduce`."""

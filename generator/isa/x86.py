@@ -17,9 +17,31 @@ from ..abi import offset
 from ..ir import Imm, Instruction, Mem, Op, Reg, Target, Vec
 from ..registers import Pool
 from . import x86_ops as op
-from .base import Code, Column, CWalker, Isa, LineOperand, ProblemOperand, ScalarOperand, TurnedBlock, VectorOperand
+from .base import (
+    Code,
+    Column,
+    CWalker,
+    Isa,
+    LineOperand,
+    LinesAhead,
+    NearLines,
+    ProblemOperand,
+    ScalarOperand,
+    TurnedBlock,
+    VectorOperand,
+)
 from .turn import Interleave, turn
-from .x86_operands import ColumnsOfC, DotLines, LineScalars, Problems, SideScalars, TurnedVectors, Vectors
+from .x86_operands import (
+    ColumnsOfC,
+    DotLines,
+    DotLinesAhead,
+    LineScalars,
+    NearDotLines,
+    Problems,
+    SideScalars,
+    TurnedVectors,
+    Vectors,
+)
 
 if TYPE_CHECKING:
     from ..small.tile import Tile
@@ -44,6 +66,7 @@ class X86(Isa):
     evex: ClassVar[bool] = False
     """AVX-512's encoding: sixteen more registers, and factors broadcast from memory inside a multiplication."""
     constant_strides: ClassVar[bool] = True
+    asks_ahead = True
     most_steps: ClassVar[int] = 4
 
     def __init__(self) -> None:
@@ -65,8 +88,8 @@ class X86(Isa):
         return [Reg("x", number) for number in range(len(_NAMES))]
 
     def refusal(self, tile: Tile) -> str | None:
-        if tile.form == "dot" and tile.mr > 4:
-            return "it adds up the sums of at most four rows"
+        if tile.form == "dot" and tile.mr > 8:
+            return "it adds up the sums of at most eight rows"
         return super().refusal(tile)
 
     def has_columns(self, widths: object) -> bool:
@@ -183,6 +206,10 @@ class X86(Isa):
 
     def prefetch(self, place: Reg) -> Code:
         return [Instruction(op.PREFETCH, (Mem(place, 1),))]
+
+    def ask(self, place: Mem) -> Code:
+        """Bring the cache line of a place into the second cache."""
+        return [Instruction(op.PREFETCH_SECOND, (place,))]
 
     def finish(self, code: Sequence[Instruction]) -> Code:
         # What writes 128 bits clears those above, so code of such instructions alone leaves nothing to clear.
@@ -390,6 +417,12 @@ class X86(Isa):
 
     def line_operand(self, pool: Pool, general: Pool, base: Reg, stride: Reg, count: int, sets: int) -> LineOperand:
         return DotLines(self, pool, general, base, stride, count, sets)
+
+    def lines_ahead(self, pool: Pool, general: Pool, base: Reg, stride: Reg, count: int) -> LinesAhead:
+        return DotLinesAhead(self, pool, general, base, stride, count, 1)
+
+    def near_lines(self, pool: Pool, general: Pool, base: Reg, stride: Reg, count: int) -> NearLines:
+        return NearDotLines(self, pool, general, base, stride, count)
 
     def whole_factor(self, register: Reg) -> object:
         return self.view(register, self.widths[0])

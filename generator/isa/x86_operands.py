@@ -11,13 +11,34 @@ from typing import TYPE_CHECKING
 
 from ..ir import Instruction, Mem, Reg
 from ..registers import Pool
-from .base import Code, Column, CWalker, Factor, LineOperand, ProblemOperand, ScalarOperand, VectorOperand
+from .base import (
+    Code,
+    Column,
+    CWalker,
+    Factor,
+    LineOperand,
+    LinesAhead,
+    NearLines,
+    ProblemOperand,
+    ScalarOperand,
+    VectorOperand,
+)
 from .turn import turn
 
 if TYPE_CHECKING:
     from .x86 import X86
 
-__all__ = ["ColumnsOfC", "DotLines", "LineScalars", "Problems", "SideScalars", "TurnedVectors", "Vectors"]
+__all__ = [
+    "ColumnsOfC",
+    "DotLines",
+    "DotLinesAhead",
+    "LineScalars",
+    "NearDotLines",
+    "Problems",
+    "SideScalars",
+    "TurnedVectors",
+    "Vectors",
+]
 
 _LINES_A_BASE = 5
 
@@ -61,16 +82,22 @@ class _Strides:
 class _Lines:
     """Lines contiguous along k, a stride apart: five of them share a base register."""
 
-    def __init__(self, isa: X86, general: Pool, base: Reg, stride: Reg, count: int) -> None:
+    def __init__(
+        self, isa: X86, general: Pool, base: Reg, stride: Reg, count: int, strides: _Strides | None = None
+    ) -> None:
         self.isa, self.count = isa, count
         name = base.name
-        self.strides = _Strides(isa, general, stride, min(count - 1, _LINES_A_BASE - 1), name)
+        self.strides = strides or _Strides(isa, general, stride, min(count - 1, _LINES_A_BASE - 1), name)
         extra = 0 if self.strides.known else (count - 1) // _LINES_A_BASE
-        self.bases = [base, *general.take(extra, f"lines of {name}")]
+        self.bases = [base, *general.take(extra, f"lines of {name}" if name else "lines ahead")]
 
     def setup(self) -> Code:
         """Aim the base registers."""
-        code = self.strides.setup()
+        return self.strides.setup() + self.aim()
+
+    def aim(self) -> Code:
+        """Aim the base registers but the first."""
+        code: Code = []
         for before, base in zip(self.bases, self.bases[1:], strict=False):
             code += self.isa.lea(base, before, self.strides.stride, 4)
             code += self.isa.add(base, self.strides.stride)
@@ -212,15 +239,15 @@ class DotLines(LineOperand):
 
     def load(self, number: int, width: int) -> Code:
         code: Code = []
-        for line, register in enumerate(self.sets[number % len(self.sets)]):
+        for line in range(self.lines.count):
             place = self.lines.at(line, width, number * self.isa.register_bytes)
-            code += self.isa.load_adjacent(register, width, place)
+            code += self.isa.load_adjacent(self.register(number, line), width, place)
         return code
 
     def load_live(self) -> Code:
         code: Code = []
-        for line, register in enumerate(self.sets[0]):
-            code += self.isa.load_live(register, self.lines.at(line, 1, 0))
+        for line in range(self.lines.count):
+            code += self.isa.load_live(self.register(0, line), self.lines.at(line, 1, 0))
         return code
 
     def register(self, number: int, line: int) -> Reg:
@@ -228,6 +255,45 @@ class DotLines(LineOperand):
 
     def advance(self, steps: int) -> Code:
         return self.lines.advance(steps)
+
+
+class DotLinesAhead(DotLines, LinesAhead):
+    """The same, and the addresses of as many lines that follow."""
+
+    def __init__(self, isa: X86, pool: Pool, general: Pool, base: Reg, stride: Reg, count: int, sets: int) -> None:
+        super().__init__(isa, pool, general, base, stride, count, sets)
+        self.further = _Lines(isa, general, general.one("lines ahead"), stride, count, self.lines.strides)
+
+    def setup(self) -> Code:
+        isa, stride, (first, *_) = self.isa, self.lines.strides.stride, self.further.bases
+        code = super().setup() + isa.copy(first, self.lines.bases[0])
+        for _ in range(self.lines.count // 4):
+            code += isa.lea(first, first, stride, 4)
+        for _ in range(self.lines.count % 4):
+            code += isa.add(first, stride)
+        return code + self.further.aim()
+
+    def ask(self, number: int) -> Code:
+        code: Code = []
+        for line in range(self.lines.count):
+            code += self.isa.ask(self.further.at(line, 1, number * self.isa.register_bytes))
+        return code
+
+    def advance(self, steps: int) -> Code:
+        return super().advance(steps) + self.further.advance(steps)
+
+
+class NearDotLines(DotLines, NearLines):
+    """Lines that share what registers there are."""
+
+    def __init__(self, isa: X86, pool: Pool, general: Pool, base: Reg, stride: Reg, count: int) -> None:
+        self.isa = isa
+        self.lines = _Lines(isa, general, base, stride, count)
+        registers = pool.take(max(1, min(count, len(pool.free))), base.name.upper())
+        self.sets = [[registers[line % len(registers)] for line in range(count)]]
+
+    def factor(self, number: int, line: int) -> Mem:
+        return self.lines.at(line, self.isa.lanes, number * self.isa.register_bytes)
 
 
 class _Broadcasts:

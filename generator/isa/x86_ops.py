@@ -25,6 +25,7 @@ __all__ = [
     "MOV",
     "MOV_LOAD",
     "PREFETCH",
+    "PREFETCH_SECOND",
     "SUB",
     "TESTL",
     "VZEROUPPER",
@@ -123,6 +124,7 @@ BTL = Op("btl    {1}, {0}", "r-", _bit_test, "count")
 KMOV = Op("kmovw  {1}, {0}", "wr", _kmov, "load")
 KMOV_WORD = Op("kmovw  {1:l}, {0}", "wr", _kmov_word, "int")
 PREFETCH = Op("prefetchw {0}", "r", lambda m, i: None, "prefetch")
+PREFETCH_SECOND = Op("prefetcht1 {0}", "r", lambda m, i: m.asked.append(_address(m, i.operands[0])), "prefetch")
 VZEROUPPER = Op("vzeroupper", "", lambda m, i: None, "int")
 
 

@@ -3,7 +3,7 @@
     C[i, j] = sum over lanes of (op(A)[i, p..] * op(B)[p.., j])        for one vector of p after another
 
 The form of IAAT's TN kernels: both operands are contiguous along k, so no load is strided, at the price of small tiles
-(every element of C is a register) and a reduction.  Real types only; on x86 for up to four rows, which fill no vector.
+(every element of C is a register) and a reduction.  Real types only; on x86 for up to eight rows, which fill no vector.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .epilogue import write_c
 from .fixed import Arguments, add_exact_turns
 from .tile import Program, Tile
 
-__all__ = ["dot_product"]
+__all__ = ["DotProduct", "dot_product"]
 
 
 def dot_product(isa: Isa, tile: Tile) -> Program:
@@ -29,12 +29,14 @@ def dot_product(isa: Isa, tile: Tile) -> Program:
         When the tile does not fit the ISA.
     """
     try:
-        return _Dot(isa, tile, tile.sets).program
+        return DotProduct(isa, tile, tile.sets).program
     except OutOfRegisters:
-        return _Dot(isa, tile, 1).program
+        return DotProduct(isa, tile, 1).program
 
 
-class _Dot:
+class DotProduct:
+    """The kernel as it is built."""
+
     def __init__(self, isa: Isa, tile: Tile, sets: int) -> None:
         self.isa, self.tile = isa, tile
         columns = isa.dot_columns(tile.mr)
@@ -44,9 +46,13 @@ class _Dot:
         self.arguments = Arguments(isa, tile, general, ("k", "lda", "ldb"))
         self.k, lda, ldb = self.arguments.of.values()
         self.sums = [self.vectors.take(tile.mr, "C") for _ in range(tile.nr)]
-        self.left = isa.line_operand(self.vectors, general, isa.a, lda, tile.mr, sets)
-        self.right = isa.line_operand(self.vectors, general, isa.b, ldb, tile.nr, sets)
+        self._take_lines(lda, ldb, sets)
         self._build()
+
+    def _take_lines(self, lda: Reg, ldb: Reg, sets: int) -> None:
+        isa, tile = self.isa, self.tile
+        self.left = isa.line_operand(self.vectors, self.general, isa.a, lda, tile.mr, sets)
+        self.right = isa.line_operand(self.vectors, self.general, isa.b, ldb, tile.nr, sets)
 
     def _build(self) -> None:
         program = self.program
@@ -81,8 +87,7 @@ class _Dot:
         program.add(isa.label("rest"))
         if isa.masks_steps:
             program.add(isa.live_steps(self.k, self.general, "sums"))
-            program.add(self.left.load_live(), self.right.load_live(), self._multiply(0, first=False))
-            program.add(isa.label("sums"))
+            program.add(self._live_turn(), isa.label("sums"))
         else:
             self._add_rest(unroll // 2)
 
@@ -103,6 +108,10 @@ class _Dot:
             following = self._loads(number + 1, width) if number + 1 < count else []
             code += interleave(compute, following, self.tile.interleave)
         return code + self.left.advance(steps) + self.right.advance(steps)
+
+    def _live_turn(self) -> list[Instruction]:
+        """The steps that are left, all at once."""
+        return self.left.load_live() + self.right.load_live() + self._multiply(0, first=False)
 
     def _loads(self, number: int, width: int) -> list[Instruction]:
         return self.left.load(number, width) + self.right.load(number, width)

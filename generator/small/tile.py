@@ -45,6 +45,10 @@ class Tile:
     interleave : {"even", "front", "none"}
     prefetch : bool
         Touch C before the loop.
+    ahead : bool
+        While the loop runs, ask for the lines of B that the next tile along n will read: those `nr` further on.
+    paced : bool
+        The same, and A's vectors are read anew by every multiply-add.
     k : int
         So many k steps and no others, unrolled: an exact-size kernel; 0: any, known at run time.
     lds : (int, int, int)
@@ -68,6 +72,8 @@ class Tile:
     k: int = field(default=0, repr=False)
     lds: tuple[int, int, int] = field(default=(0, 0, 0), repr=False)
     batch: bool = field(default=False, repr=False)
+    ahead: bool = field(default=False, repr=False)
+    paced: bool = field(default=False, repr=False)
 
     @property
     def vector_size(self) -> int:

@@ -10,7 +10,7 @@
  * are the same loops: AutoTSMM (arXiv 2208.08088), after Goto and van Zijl de Geijn. */
 #include "blocked.h"
 
-enum { MOST_TILES = 64, LINE = 64, AHEAD = 2 /* panels */, DEEP = 64, LONG = 128 /* k steps */ };
+enum { MOST_TILES = 64, LINE = 64, SPREAD = 1024, AHEAD = 2 /* panels */, DEEP = 64, LONG = 128 /* k steps */ };
 
 /* The kernels of one tile of panels, whole ones or those at the end. */
 typedef struct tile_calls {
@@ -48,10 +48,11 @@ static bool along_k(int format, const tw_stand *stand, int64_t element)
     return format == TW_COPIED || (format == TW_DIRECT && stand->step == element && stand->line != element);
 }
 
-/* Bytes from one line to the next of copied lines: not a power of two, or all would fall into one set of the cache. */
+/* Bytes from one line to the next of copied lines: eight of them shall share no set of the first cache, nor shall what is
+ * fetched ahead of one meet another. */
 static int64_t pitch_of(const tw_blocked *plan)
 {
-    return round_up(plan->k * tw_element_bytes(plan->dtype), LINE) + LINE;
+    return round_up(plan->k * tw_element_bytes(plan->dtype), SPREAD) + SPREAD / 2 + LINE;
 }
 
 /* The leading dimension that kernels see of a panel of `width` lines. */
@@ -83,15 +84,16 @@ static bool cut(const tw_blocked *plan, int64_t m, int64_t n, int64_t ldc, tile_
                     .ldb = tile->ld[1],
                     .ldc = ldc};
     tile->count = 0;
-    tw_tile one = {plan->main, 0, 0, (int)m, (int)n};
-    if (plan->main != NULL && m == plan->main->mr && n == plan->main->nr) {
+    tw_tile one;
+    int64_t from = 0;
+    for (; plan->main != NULL && n == plan->main->nr && m - from >= plan->main->mr; from += plan->main->mr) {
+        one = (tw_tile){plan->main, from, 0, plan->main->mr, (int)n};
         tile->calls[tile->count++] = tw_command_of(&form, &one);
-        return true;
     }
     /* Three or four long copied lines go two by two, with all long lines at once: those come from memory, which answers many at a
      * time. From five on arithmetic counts for more. */
     int64_t band = plan->stand[TW_VECTOR_SIDE].format == TW_COPIED && m <= 4 && plan->k >= LONG ? 2 : m;
-    for (int64_t from = 0; from < m; from += band) {
+    for (; from < m; from += band) {
         tw_walk walk = tw_walk_begin(plan->tiles, at_most(band, m - from), n);
         while (tw_walk_next(&walk, &one)) {
             if (tile->count == MOST_TILES) {

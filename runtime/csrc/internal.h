@@ -275,6 +275,10 @@ bool tw_special_is_right(const struct tw_special *special);
 
 /* ---- kernels.c ---- */
 
+/* The kernel of so many rows that asks ahead of time for lines of B, both operands lying along k, paced or not; NULL: there
+ * is none. */
+const tw_kernel *tw_kernel_ahead(int isa, int dtype, int rows, bool paced);
+
 static inline bool tw_mode_transposes_a(int mode)
 {
     return mode == TW_TN || mode == TW_TT || mode == TW_CN || mode == TW_TC;

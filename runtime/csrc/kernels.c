@@ -23,6 +23,19 @@ const struct tw_kernel *tw_find_kernel(const char *name)
     return NULL;
 }
 
+const tw_kernel *tw_kernel_ahead(int isa, int dtype, int rows, bool paced)
+{
+    int family = paced ? TW_PACED : TW_AHEAD;
+    for (int i = tw_kernel_count - 1; i >= 0 && tw_kernels[i].family >= TW_AHEAD; i--) { /* they are the last */
+        const tw_kernel *kernel = &tw_kernels[i];
+        if (kernel->isa == isa && kernel->dtype == dtype && kernel->mr == rows && kernel->family == family &&
+            kernel->mode == TW_TN) {
+            return kernel;
+        }
+    }
+    return NULL;
+}
+
 bool tw_kernel_conjugates(const tw_kernel *kernel, bool conj_a, bool conj_b)
 {
     if (!tw_is_complex(kernel->dtype)) {

@@ -16,7 +16,12 @@
 #include "blocked.h"
 #include "tiling.h"
 
-enum { LONGEST_DOT = 64, LEAST_CHUNK = 10000 /* nanoseconds */ };
+enum {
+    LONGEST_DOT = 64,
+    MOST_ROWS = 8,          /* of kernels that ask ahead */
+    FROM_MEMORY = 12 << 20, /* bytes; not by the last cache's size, which hypervisors tell wrong */
+    LEAST_CHUNK = 10000     /* nanoseconds */
+};
 
 static int64_t at_most(int64_t x, int64_t y)
 {
@@ -232,8 +237,10 @@ static bool stream(tw_blocked *plan, const tw_wish *wish, int *status)
     return settle(plan, wish, status);
 }
 
-/* Both along k. The fewer the other lines are, the more of the long operand's are read side by side, for memory answers
- * many at a time, and the farther, for hardware needs a while to follow. */
+/* Both along k. Kernels that ask ahead do all of the short side at once, or bands of it, on as many long lines as then find
+ * registers; what they read and what they ask for stays in the second cache. Without such kernels: the fewer the other
+ * lines are, the more of the long operand's are read side by side, for memory answers many at a time, and the farther, for
+ * hardware needs a while to follow. */
 static bool dot(tw_blocked *plan, const tw_wish *wish, int *status)
 {
     tw_caches caches = tw_caches_here();
@@ -253,6 +260,16 @@ static bool dot(tw_blocked *plan, const tw_wish *wish, int *status)
     plan->stand[split].width = small_tiles ? 4 : few == 1 ? 12 : 8;
     int64_t bytes = few > 16 ? caches.first / 2 : few > 8 ? 2 * caches.first : 4 * caches.first;
     int64_t most = at_most(at_least(bytes / ((few > 4 ? 8 : few) * element), 256), 4096);
+    int64_t bands = (few + MOST_ROWS - 1) / MOST_ROWS;
+    double bytes_long = (double)plan->size[split] * (double)plan->k * (double)element;
+    bool paced = bands == 1 && (few <= 2 || bytes_long > FROM_MEMORY);
+    plan->main = tw_kernel_ahead(plan->isa, plan->dtype, (int)((few + bands - 1) / bands), paced);
+    if (plan->main != NULL) {
+        plan->stand[split].width = plan->main->nr;
+        int64_t kept =
+            few <= 2 ? 2 * caches.second : caches.second * 3 / 5; /* long runs, where there is little to keep */
+        most = at_least(kept / ((few + 2 * plan->main->nr) * element), 512);
+    }
     plan->kc = round_up(even(plan->k, most), 64);
     plan->lines = 1024;
     return settle(plan, wish, status);

@@ -112,6 +112,19 @@ def test_a_loop_that_does_not_repeat_is_noticed() -> None:
             prove(kernel)
 
 
+@pytest.mark.parametrize("name", ["gemm_s_tn_8x3__avx512_dot_ahead", "gemm_d_tn_2x8__avx512_dot_ahead_paced"])
+def test_lines_that_are_asked_for_are_those_that_follow(name: str) -> None:
+    """Requests for this tile's own lines, or for none: nothing that is computed tells."""
+    kernel = kernel_called("avx512", name)
+    code = kernel.program.code
+    asking = [number for number, text in enumerate(kernel.listing) if text.startswith("prefetch")]
+    assert len(asking) == kernel.tile.nr
+    for left_out in (asking[0], asking[-1]):
+        kernel.program.code = code[:left_out] + code[left_out + 1 :]
+        with pytest.raises(ProofError, match="asks for other places"):
+            prove(kernel)
+
+
 @pytest.mark.parametrize(("isa", "name"), [("neon", "gemm_s_nn_16x4__neon"), ("avx512", "gemm_d_nt_8x4_zm__avx512")])
 def test_prefetch_of_c_is_a_variant_of_any_kernel(isa: str, name: str) -> None:
     """A spec option that nothing uses rots: it must be proved, named and printed."""

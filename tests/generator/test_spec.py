@@ -97,6 +97,14 @@ def test_errors_of_exact_specs_name_the_line(tmp_path: Path, text: str, said: st
             r"neon\.yaml:6: 'tiles' stands twice",
         ),
         (
+            HEAD + "tiles:\n  s:\n    - {modes: [tn], form: dot, ahead: true, tiles: {2: 4}}\n",
+            r"neon\.yaml:6: neon cannot build tn 2: it does not ask for lines ahead of time",
+        ),
+        (
+            HEAD + "tiles:\n  s:\n    - {modes: [tn], form: dot, paced: true, tiles: {2: 4}}\n",
+            r"neon\.yaml:6: neon cannot build tn 2: only what asks ahead is paced",
+        ),
+        (
             HEAD + "tiles:\n  s:\n    - {modes: [nn], form: quad, tiles: {2: 4}}\n",
             r"neon\.yaml:6: neon builds s by dot, outer, not quad",
         ),

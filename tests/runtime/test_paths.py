@@ -120,6 +120,22 @@ def test_nothing_beyond_the_operands_is_touched(isa: str, way: str, at_end: bool
                 assert np.array_equal(out, a @ b + 2 * c)
 
 
+@pytest.mark.parametrize("few", [1, 2, 3, 4, 5, 8, 9, 16, 23])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_long_lines(dtype: str, few: int) -> None:
+    """Kernels that ask ahead, from a cache (s) and paced, from memory (d), in one block of k and in several.
+
+    Long lines left over where a tile's do not divide them, or short ones where bands do not; a block of k that begins
+    in the wrong place of copied lines, which lie farther apart than they are long.
+    """
+    rng = np.random.default_rng(few)
+    long = 1601
+    for k in (1003, 6001) if few in (4, 8) else (1003,):
+        a, b = (integers(rng, shape, np.dtype(dtype)) for shape in ((long, k), (k, few)))
+        assert tw.explain(long, few, k, dtype).path == "dot"
+        assert np.array_equal(tw.gemm(a, b), a @ b)
+
+
 @pytest.mark.parametrize("way", ["auto", *PATHS])
 def test_a_path_is_what_it_is_called(way: str) -> None:
     """Tests of a path that all went another way."""
