@@ -27,7 +27,7 @@ CACHED, STREAMED, LESS = (4 << 20, 800), (48 << 20, 2000), (16 << 20, 2000)
 """Bytes of the operand and its k, no power of two: in the last cache, beyond it, and with more than a few lines."""
 
 _FEW, _MANY = 16, 64
-"""With more than many lines arithmetic takes longer than memory by far: what the cached operand took serves for both."""
+"""With more than many lines arithmetic takes longer than memory by far: what the cached operand took does for both."""
 
 _DTYPES = {"s": np.float32, "d": np.float64, "c": np.complex64, "z": np.complex128}
 _NUMBERS = 1 + 2 * len(LINES)
