@@ -23,11 +23,11 @@ __all__ = ["Packing", "measure_packing"]
 LINES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """Lines of the other operand, `TW_USES` of them."""
 
-CACHED, STREAMED = (4 << 20, 800), (48 << 20, 2000)
-"""Bytes of the operand and its k, no power of two: in the last cache, and beyond it."""
+CACHED, STREAMED, LESS = (4 << 20, 800), (48 << 20, 2000), (16 << 20, 2000)
+"""Bytes of the operand and its k, no power of two: in the last cache, beyond it, and with more than a few lines."""
 
-_FEW = 16
-"""From more lines on arithmetic takes longer than memory by far: what was measured in the cache serves for both."""
+_FEW, _MANY = 16, 64
+"""With more than many lines arithmetic takes longer than memory by far: what the cached operand took does for both."""
 
 _DTYPES = {"s": np.float32, "d": np.float64, "c": np.complex64, "z": np.complex128}
 _NUMBERS = 1 + 2 * len(LINES)
@@ -106,47 +106,58 @@ def measure_packing(end: float) -> Packing | None:
                 return None
             _do(lib.tw_set_num_threads(1 if threads == "one" else most))
             near = found.cells.get(f"{letter} {order} near {threads}")
-            found.cells[cell] = _measure(letter, order == "along", *(STREAMED if place == "far" else CACHED), near)
+            found.cells[cell] = _measure(letter, order == "along", place, near)
     finally:
         _do(lib.tw_set_num_threads(most))
     return found
 
 
-def _measure(letter: str, along: bool, size: int, k: int, near: list[int] | None) -> list[int]:
-    """One cell; with `near`, that of the cached operand, only a few lines of the other."""
-    dtype = np.dtype(_DTYPES[letter])
-    m = size // dtype.itemsize // k
-    a = np.ones((m, k) if along else (k, m), dtype)  # row-major A of M x K lies along k, A^T across
-    bytes_ = ffi.new("int64_t *")
-    what = ord(letter), lib.TW_ROW_MAJOR, ord("A"), ord("N" if along else "T"), m, k
-    _do(lib.tw_pack_size(*what, bytes_))
-    at = ffi.from_buffer(a)
+class _Operand:
+    """op(A) of row-major products, `size` bytes of it: along k as stored, or across."""
 
-    def pack() -> Any:  # into new memory, as whoever packs once does
-        into = ffi.from_buffer(mmap.mmap(-1, bytes_[0], flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
-        _do(lib.tw_pack(*what, ffi.NULL, at, a.shape[1], into))
+    def __init__(self, letter: str, along: bool, size: int, k: int) -> None:
+        self.dtype = np.dtype(_DTYPES[letter])
+        self.m, self.k = size // self.dtype.itemsize // k, k
+        self.stored = np.ones((self.m, k) if along else (k, self.m), self.dtype)
+        self.letter, self.trans = ord(letter), ord("N" if along else "T")
+        self.what = self.letter, lib.TW_ROW_MAJOR, ord("A"), self.trans, self.m, k
+        self.bytes = ffi.new("int64_t *")
+        _do(lib.tw_pack_size(*self.what, self.bytes))
+        self.packed = self.pack()
+
+    def pack(self) -> Any:
+        """Return it packed, in new memory, as whoever packs once does."""
+        into = ffi.from_buffer(mmap.mmap(-1, self.bytes[0], flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+        _do(lib.tw_pack(*self.what, ffi.NULL, ffi.from_buffer(self.stored), self.stored.shape[1], into))
         return into
 
-    numbers = [_least(pack)]
-    into = pack()
-    for place, n in enumerate(LINES):
-        if near is not None and n > _FEW:
-            numbers += [float(number) * m * k * 1e-6 for number in near[1 + 2 * place :][:2]]
-            continue
-        b, c = np.ones((k, n), dtype), np.empty((m, n), dtype)
-        numbers += [_product(what, n, a.shape[1], pack, into if pack == "A" else at, b, c) for pack in "NA"]
-    return [max(1, round(nanoseconds * 1e6 / (m * k))) for nanoseconds in numbers]
+    def products(self, n: int) -> list[float]:
+        """Picoseconds for 1000 elements of products with n lines, where it lies and packed."""
+        b, c = np.ones((self.k, n), self.dtype), np.empty((self.m, n), self.dtype)
+        return [self._product(n, pack, b, c) * 1e6 / (self.m * self.k) for pack in "NA"]
+
+    def _product(self, n: int, pack: str, b: Any, c: Any) -> float:
+        plan = ffi.new("tw_gemm_plan **")
+        sizes = self.m, n, self.k, self.stored.shape[1], n, n
+        _do(lib.tw_skinny_plan_create(plan, *self.what[:2], self.trans, ord("N"), *sizes, ord(pack), 1, 0, 0))
+        x, y, z = self.packed if pack == "A" else ffi.from_buffer(self.stored), ffi.from_buffer(b), ffi.from_buffer(c)
+        try:
+            return _least(lambda: _do(lib.tw_gemm_plan_execute_packed(plan[0], ffi.NULL, x, y, ffi.NULL, z)))
+        finally:
+            lib.tw_gemm_plan_destroy(plan[0])
 
 
-def _product(what: tuple[int, ...], n: int, lda: int, pack: str, a: Any, b: Any, c: Any) -> float:
-    letter, layout, _, trans, m, k = what
-    plan = ffi.new("tw_gemm_plan **")
-    _do(lib.tw_skinny_plan_create(plan, letter, layout, trans, ord("N"), m, n, k, lda, n, n, ord(pack), 1, 0, 0))
-    y, z = ffi.from_buffer(b), ffi.from_buffer(c)
-    try:
-        return _least(lambda: _do(lib.tw_gemm_plan_execute_packed(plan[0], ffi.NULL, a, y, ffi.NULL, z)))
-    finally:
-        lib.tw_gemm_plan_destroy(plan[0])
+def _measure(letter: str, along: bool, place: str, near: list[int] | None) -> list[int]:
+    """Measure one cell; `near` is that of the cached operand."""
+    whole = _Operand(letter, along, *(CACHED if place == "near" else STREAMED))
+    less = whole if place == "near" else _Operand(letter, along, *LESS)
+    numbers = [_least(whole.pack) * 1e6 / (whole.m * whole.k)]
+    for number, n in enumerate(LINES):
+        if place == "far" and near is not None and n > _MANY:
+            numbers += near[1 + 2 * number :][:2]
+        else:
+            numbers += (whole if n <= _FEW else less).products(n)
+    return [max(1, round(picoseconds)) for picoseconds in numbers]
 
 
 def _least(run: Callable[[], object]) -> float:

@@ -11,7 +11,8 @@ enum {
     LEAST_LINES = 192, /* shorter operands were not measured */
     LEAST_K = 128,
     WIDEST = 1 << (TW_USES - 1),
-    MOST_CACHED = 12 << 20, /* bytes, however large the last cache is said to be */
+    MEASURED_CACHED = 5 << 20, /* bytes: about what was measured in a cache */
+    MOST_CACHED = 12 << 20,    /* from here on memory, however large the last cache is said to be */
     SURELY = 2 /* times as many uses as pay for packing: what was measured is another matrix's, on another day */
 };
 
@@ -34,33 +35,46 @@ static double at_others(const double *times, double others)
     return times[i] + (times[i + 1] - times[i]) * (others - from) / from;
 }
 
-/* Packing that operand of a product of kernels for `isa`. */
-static estimate reckon(const tw_form *form, int isa, int operand, bool threads)
+/* Packing that operand of a product of kernels for `isa`, as if it came from there. */
+static estimate reckon_from(const tw_form *form, int isa, int operand, bool threads, int place)
 {
     bool first = operand == 'A';
-    int64_t element = tw_element_bytes(form->dtype), lines = first ? form->m : form->n,
-            others = first ? form->n : form->m;
-    double elements = (double)lines * (double)form->k;
+    int64_t lines = first ? form->m : form->n, others = first ? form->n : form->m;
     bool along_k = first ? form->trans_a : !form->trans_b;
-    double bytes = elements * (double)element;
-    int place = bytes > MOST_CACHED || bytes > (double)tw_caches_here().last / 2 ? TW_FAR : TW_NEAR;
     tw_use_cost cost;
     if (lines < LEAST_LINES || form->k < LEAST_K || others < 1 ||
         !tw_use_cost_of(isa, form->dtype, along_k, place, threads, &cost)) {
         return (estimate){.known = false};
     }
-    double scale = elements * 1e-9;
+    double scale = (double)lines * (double)form->k * 1e-9;
     return (estimate){.known = true,
                       .plain = at_others(cost.lies, (double)others) * scale,
                       .packed = at_others(cost.packed, (double)others) * scale,
                       .packing = cost.packing * scale};
 }
 
-/* Products after which packing has paid; -1: never, or nobody knows. What saves less than a twentieth is within the error. */
+/* Products after which packing has paid; -1: never, or nobody knows. What saves less than a tenth is within the error. */
 static double payback_of(const estimate *e)
 {
     double saved = e->plain - e->packed;
-    return e->known && saved > e->packed * 0.05 ? e->packing / saved : -1;
+    return e->known && saved > e->packed * 0.1 ? e->packing / saved : -1;
+}
+
+/* Where it comes from, by its size; between the two that were measured, the one where packing saves less. */
+static estimate reckon(const tw_form *form, int isa, int operand, bool threads)
+{
+    double lines = (double)(operand == 'A' ? form->m : form->n), element = (double)tw_element_bytes(form->dtype);
+    double bytes = lines * (double)form->k * element;
+    estimate near = reckon_from(form, isa, operand, threads, TW_NEAR),
+             far = reckon_from(form, isa, operand, threads, TW_FAR);
+    if (bytes <= MEASURED_CACHED) {
+        return near;
+    }
+    if (bytes > MOST_CACHED || bytes > (double)tw_caches_here().last / 2) {
+        return far;
+    }
+    double soon = payback_of(&near), late = payback_of(&far);
+    return soon < 0 || (late >= 0 && late < soon) ? near : far;
 }
 
 /* The kernels' name of the caller's operand. */
