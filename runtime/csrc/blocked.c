@@ -31,6 +31,7 @@ typedef struct product {
     tw_command first[2]; /* [other: last panel?] for a whole panel that has just come from memory; none: no function */
     char *buffers;       /* for each task: the chunk's block, then the chunk of C^T or the part of C */
     int64_t block_bytes, buffer_bytes;
+    bool around;       /* chunks of C go around the caches */
     atomic_llong next; /* chunk to take */
 } product;
 
@@ -272,10 +273,20 @@ static void take_chunks(void *context, int64_t task)
     for (;;) {
         int64_t first = atomic_fetch_add_explicit(&all->next, 1, memory_order_relaxed) * plan->chunk;
         if (first >= size) {
+            if (all->around) {
+                tw_written_around();
+            }
             return;
         }
         int64_t lines = at_most(plan->chunk, size - first);
-        if (!plan->turned) {
+        if (all->around) {
+            tw_scalar none = tw_beta_at(plan->dtype, NULL);
+            for (int64_t end = first + lines; first < end; first += plan->piece) {
+                int64_t some = at_most(plan->piece, end - first);
+                run_chunk(all, first, some, 0, plan->k, block, turned, plan->ldc, &none);
+                tw_write_around(all->c + first * plan->ldc, turned, some * plan->ldc);
+            }
+        } else if (!plan->turned) {
             char *c = all->c + first * (plan->split == TW_VECTOR_SIDE ? element : plan->ldc);
             run_chunk(all, first, lines, 0, plan->k, block, c, plan->ldc, all->beta);
         } else {
@@ -335,7 +346,8 @@ static int64_t own_c_bytes(const tw_blocked *plan)
     if (plan->parts > 1) {
         return round_up(plan->size[0] * plan->size[1] * element, LINE);
     }
-    return plan->turned ? round_up(plan->chunk * plan->size[!plan->split] * element, LINE) : 0;
+    int64_t lines = plan->around ? plan->piece : plan->turned ? plan->chunk : 0;
+    return round_up(lines * plan->size[!plan->split] * element, LINE);
 }
 
 static int tasks_of(const tw_blocked *plan)
@@ -398,6 +410,7 @@ int tw_blocked_finish(const tw_blocked *made, const tw_scalar *alpha, const void
                    .c = c,
                    .beta = beta,
                    .epilogue = epilogue};
+    all.around = plan->around && tw_scalar_is(plan->dtype, beta, 0);
     tw_form form = {.dtype = plan->dtype, .mode = plan->mode, .k = plan->k};
     all.args = tw_args_of(&form);
     tw_scalar none = tw_beta_at(plan->dtype, NULL);

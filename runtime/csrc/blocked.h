@@ -25,6 +25,7 @@ typedef struct tw_blocked {
     const char *path;
     int dtype, isa, mode;     /* of the tiles: as formats make it, not the caller's */
     bool turned, flip, inner; /* flip: the kernels' product is conjugated at the end */
+    bool around;              /* without beta, C is computed elsewhere and written around the caches */
     int split;                /* the side that is cut: TW_VECTOR_SIDE or TW_SCALAR_SIDE */
     int filling;              /* of two sides in panels, the one whose lines fill vectors */
     int threads, parts;       /* parts of k, each summed by itself and added up: 1 unless C is small and k huge */
@@ -32,6 +33,7 @@ typedef struct tw_blocked {
     int64_t size[2], k;       /* lines of both sides */
     int64_t kc, chunk;        /* k steps of a block, lines of a chunk */
     int64_t lines;            /* of a chunk, near to which it is chosen */
+    int64_t piece;            /* of those that are written around the caches at a time */
     int64_t ldc;
     tw_stand stand[2];
     const tw_tiles *tiles;
@@ -119,5 +121,12 @@ void tw_scale_c(int dtype, int64_t m, int64_t n, const tw_scalar *beta, void *c,
  * ld and ldc in bytes. */
 void tw_add_up(int dtype, int64_t m, int64_t n, const void *parts, int64_t ld, int count, int64_t apart, bool turned,
                const tw_scalar *beta, void *c, int64_t ldc);
+
+/* Copy to memory that nobody will read soon, without reading it first, as plain stores do. Others see it after
+ * tw_written_around. */
+void tw_write_around(char *to, const char *from, int64_t bytes);
+void tw_written_around(void);
+/* Is there a way to? */
+bool tw_writes_around(void);
 
 #endif

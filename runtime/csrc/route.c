@@ -5,8 +5,8 @@
  *
  *     path      long operand    lies             the short one
  *     stream    where it is     along its lines  panels           few k steps at a time, so that C stays near
- *     dot       where it is     along k          lines            real types: vectors along k, eight long lines at a time
- *     direct    where it is     along k          panels           complex: elements of the long one are taken one at a time
+ *     dot       where it is     along k          lines            real types: vectors along k, some long lines at a time
+ *     direct    where it is     along k          panels           complex, or k short: elements of the long one, one at a time
  *     blocked   panels          either           panels           everything else
  *     inner     where it is     either           where it is      m and n small, k huge; k is split among threads
  *
@@ -19,7 +19,11 @@
 enum {
     LONGEST_DOT = 64,
     MOST_ROWS = 8,          /* of kernels that ask ahead */
+    LEAST_AHEAD = 512,      /* bytes of a line, else other kernels are as good */
     FROM_MEMORY = 12 << 20, /* bytes; not by the last cache's size, which hypervisors tell wrong */
+    PIECE = 4096,           /* bytes of C */
+    AROUND_ROWS = 32,       /* with fewer, plain stores run beside the arithmetic and are the faster */
+    AROUND_STEPS = 8,       /* k for each row of C */
     LEAST_CHUNK = 10000     /* nanoseconds */
 };
 
@@ -270,6 +274,9 @@ static bool dot(tw_blocked *plan, const tw_wish *wish, int *status)
     double bytes_long = (double)plan->size[split] * (double)plan->k * (double)element;
     bool paced = bands == 1 && (few <= 2 || bytes_long > FROM_MEMORY);
     plan->main = tw_kernel_ahead(plan->isa, plan->dtype, (int)((few + bands - 1) / bands), paced);
+    if (plan->k * element < LEAST_AHEAD) {
+        plan->main = NULL;
+    }
     if (plan->main != NULL) {
         plan->stand[split].width = plan->main->nr;
         int64_t kept =
@@ -319,6 +326,22 @@ static bool inner(tw_blocked *plan, const tw_wish *wish, int *status)
     plan->kc = even(plan->k, 256);
     plan->inner = true;
     return settle(plan, wish, status);
+}
+
+/* A large C whose rows follow one another, and which is a good part of what memory has to do: plain stores would read it
+ * first. It is done a small piece at a time: memory goes on being read, ahead of time, while one is written. */
+static void choose_around(tw_blocked *plan)
+{
+    int64_t column = plan->size[0] * tw_element_bytes(plan->dtype);
+    plan->around = tw_writes_around() && plan->size[0] >= AROUND_ROWS && plan->split == TW_SCALAR_SIDE &&
+                   !plan->turned && !plan->inner && plan->stand[plan->split].format == TW_DIRECT &&
+                   plan->ldc == column && plan->k <= AROUND_STEPS * plan->size[0] &&
+                   (double)column * (double)plan->size[1] > FROM_MEMORY;
+    int64_t width = plan->stand[plan->split].width;
+    plan->piece = at_least(PIECE / column / width, 1) * width;
+    if (plan->around) {
+        plan->lines = at_least(plan->lines, 64 * plan->piece);
+    }
 }
 
 /* ---- The choice ---- */
@@ -401,7 +424,7 @@ static int choose(const tw_form *form, const tw_wish *wish)
     if (!along) {
         return s <= 128 ? TW_PATH_STREAM : TW_PATH_BLOCKED;
     }
-    if (k <= 8 && s <= 16) {
+    if (k <= 8) {
         return TW_PATH_DIRECT; /* no vector along k would be full */
     }
     switch (form->dtype) {
@@ -410,7 +433,7 @@ static int choose(const tw_form *form, const tw_wish *wish)
     case TW_Z:
         return s <= 48 ? TW_PATH_DIRECT : TW_PATH_BLOCKED;
     default:
-        return s <= LONGEST_DOT ? TW_PATH_DOT : TW_PATH_BLOCKED;
+        return s <= LONGEST_DOT ? TW_PATH_DOT : s <= 128 && k <= 128 ? TW_PATH_DIRECT : TW_PATH_BLOCKED;
     }
 }
 
@@ -442,6 +465,7 @@ int tw_route(const tw_form *form, int isa, int path, const tw_wish *wish, tw_blo
         plan->nanoseconds = nanoseconds_of(form);
         if (paths[path].make(plan, wish, &status)) {
             plan->path = paths[path].name;
+            choose_around(plan);
             *found = true;
             return TW_OK;
         }

@@ -136,6 +136,37 @@ def test_long_lines(dtype: str, few: int) -> None:
         assert np.array_equal(tw.gemm(a, b), a @ b)
 
 
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize(("n", "k"), [(32, 3), (33, 40), (100, 8), (112, 70)])
+@pytest.mark.parametrize("dtype", ["float32", "complex64"])
+def test_large_c(dtype: str, n: int, k: int, number: int) -> None:
+    """C written around the caches: what lies beside it in the first and last cache line, and where pieces meet.
+
+    beta, for which C must be read; rows that do not follow one another, so that plain stores must do.
+    """
+    rng = np.random.default_rng(n)
+    item = np.dtype(dtype).itemsize
+    m = 13 * 2**20 // (n * item) + 5
+    a, b = (integers(rng, shape, np.dtype(dtype)) for shape in ((m, k), (k, n)))
+    exact = a @ b
+    memory = np.full(m * (n + 1) + 64, -7, dtype)
+    with threads(number):
+        for first in (1, 3):
+            c = memory[first : first + m * n].reshape(m, n)
+            c[:] = np.nan
+            tw.gemm(a, b, out=c)
+            assert np.array_equal(c, exact)
+            tw.gemm(a, b, out=c, beta=2)
+            assert np.array_equal(c, 3 * exact)
+            assert np.all(memory[:first] == -7)
+            assert np.all(memory[first + m * n :] == -7)
+            memory[:] = -7
+        wide = memory[: m * (n + 1)].reshape(m, n + 1)
+        tw.gemm(a, b, out=wide[:, :n])
+    assert np.array_equal(wide[:, :n], exact)
+    assert np.all(wide[:, n] == -7)
+
+
 @pytest.mark.parametrize("way", ["auto", *PATHS])
 def test_a_path_is_what_it_is_called(way: str) -> None:
     """Tests of a path that all went another way."""
