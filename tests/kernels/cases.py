@@ -137,7 +137,8 @@ def _lay(worker: Worker, half: int, i: int, at: int, case: Case) -> tuple[int, L
     kernel, dtype = case.kernel, case.a.dtype
     mask, lanes = _mask_and_lanes(case)
     pair = _scalar(complex(1, -1) if case.swap else complex(-1, 1), dtype) if kernel.paired else UNSET
-    flip = _scalar(complex(1, -1), dtype) if case.conj else UNSET
+    conjugates = case.conj or (kernel.isa, kernel.mode) == ("fcma", "nc")  # whose sums are the product's conjugate
+    flip = _scalar(complex(1, -1), dtype) if conjugates else UNSET
     fields += [kernel.index, bool(lanes), case.k, *lds, case.flags, mask, 0, 0]
     worker.put(half, i, *fields, _scalar(case.alpha, dtype), _scalar(case.beta, dtype), pair, flip, lanes)
     return at, Laid(case, image)
