@@ -3,9 +3,9 @@
 A kernel multiplies panels that lie one after the other: of half a megabyte, again and again (from the second cache:
 GFLOP/s), and of 48 MB, once (from memory: GB/s of the panels that fill vectors). The least of several turns, all
 variants of a tile taking turns. Beside them the speed at which a plain sum reads the same memory. Then products with an
-operand packed and where it lies, as `tune` measures them, on one thread and on all. Operands are whole panels. Last, whether
-the planner is right: M = K = 1024 and 4096, N from 1 to 240, the larger operand packed into new memory and used R times
-against as many products with it where it lies, and where ``pack="auto"`` would pack (with the tuning file in use).
+operand packed and where it lies, as `tune` measures them, on one thread and on all. Operands are whole panels. Last,
+whether the planner is right: M = K = 1024 and 4096, N from 1 to 240, the larger operand packed into new memory and used
+R times against as many products with it where it lies, and where ``pack="auto"`` packs (with the tuning file in use).
 """
 
 from __future__ import annotations
