@@ -3,7 +3,9 @@
 A kernel multiplies panels that lie one after the other: of half a megabyte, again and again (from the second cache:
 GFLOP/s), and of 48 MB, once (from memory: GB/s of the panels that fill vectors). The least of several turns, all
 variants of a tile taking turns. Beside them the speed at which a plain sum reads the same memory. Then products with an
-operand packed and where it lies, as `tune` measures them, on one thread and on all. Operands are whole panels.
+operand packed and where it lies, as `tune` measures them, on one thread and on all. Operands are whole panels. Last,
+whether the planner is right: M = K = 1024 and 4096, N from 1 to 240, the larger operand packed into new memory and used
+R times against as many products with it where it lies, and where ``pack="auto"`` packs (with the tuning file in use).
 """
 
 from __future__ import annotations
@@ -11,10 +13,12 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+import tilewright.runtime as tw
 from tilewright.runtime import reuse, tuning
 from tilewright.runtime._library import ffi, lib, text
 
@@ -38,6 +42,9 @@ def main() -> None:
     packing = reuse.measure_packing(time.monotonic() + (0 if options.quick else 600))
     if packing is not None:
         show_packing(packing)
+    if not options.quick:
+        for letter in types:
+            show_choices(letter)
     if options.json:
         with open(options.json, "w") as file:
             found = {"isa": isa, "kernels": kernels_on_panels(isa), "variants": variants}
@@ -116,6 +123,34 @@ def show_packing(packing: reuse.Packing) -> None:
             pays = f" ({pack / (lies - packed):.0f})" if lies > 1.03 * packed else ""
             ratios.append(f"{lies / packed:.2f}{pays}")
         print(f"| {cell} | {BYTES[cell[0]] * 1e6 / pack:.1f} | " + " | ".join(ratios) + " |")
+
+
+def show_choices(letter: str) -> None:
+    """Print what packing gains for R uses, pack included, and mark where the planner packs."""
+    dtype = np.dtype({"s": "f4", "d": "f8", "c": "c8", "z": "c16"}[letter])
+    print(f"\n{letter}, {tw.get_num_threads()} thread(s): over one-shot; * the planner packs")
+    chosen = []
+    for side in (1024, 4096):
+        a = np.ones((side, side), dtype)
+        for n in (1, 2, 4, 8, 16, 32, 64, 128, 240):
+            b, out = np.ones((side, n), dtype), np.empty((side, n), dtype)
+            packing, plain = (tw.skinny_plan(side, n, side, dtype, pack=pack) for pack in ("a", None))
+            packed = packing.pack(a)
+            times = [float("inf")] * 3
+            for _ in range(TURNS):
+                runs = partial(plain, a, b, out), partial(packing, packed, b, out), partial(packing.pack, a)
+                for number, run in enumerate(runs):
+                    start = time.perf_counter()
+                    run()
+                    times[number] = min(times[number], time.perf_counter() - start)
+            words = []
+            for uses in (2, 10, 100):
+                gain = times[0] / (times[1] + times[2] / uses)
+                packs = tw.skinny_plan(side, n, side, dtype, reuse=uses).packs is not None
+                words.append(f"R = {uses}: {gain:.2f}{'*' if packs else ''}")
+                chosen += [gain] if packs else []
+            print(f"  {side} x {n} x {side}: " + ", ".join(words), flush=True)
+    print(f"  where the planner packs: {min(chosen):.2f} to {max(chosen):.2f}" if chosen else "  it never packs")
 
 
 if __name__ == "__main__":
