@@ -46,6 +46,7 @@ __all__ = [
     "find_any",
     "isa_names",
     "label_op",
+    "letters_of",
 ]
 
 Code = list[Instruction]
@@ -657,6 +658,12 @@ def find_any(name: str) -> Isa:
     """The ISA `name` for one of its types: for what its types share."""
     _discover()
     return next(iter(Isa.known[name].values()))()
+
+
+def letters_of(name: str) -> str:
+    """Letters of the types that the ISA `name` has kernels for."""
+    _discover()
+    return "".join(letter for letter in DTYPES if letter in Isa.known[name])
 
 
 def find(name: str, letter: str) -> Isa:
