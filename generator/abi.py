@@ -23,7 +23,11 @@ ARGS: dict[str, tuple[str, int, str]] = {
     "alpha": ("tw_scalar", 16, "read under TW_FLAG_ALPHA"),
     "beta": ("tw_scalar", 16, "read under TW_FLAG_BETA"),
     "pair": ("tw_scalar", 16, "paired complex kernels: (-1, 1), or (1, -1) when one operand of the two is conjugated"),
-    "flip": ("tw_scalar", 16, "complex: (1, -1), read under TW_FLAG_CONJ; where sums are kept as conjugates, without it"),
+    "flip": (
+        "tw_scalar",
+        16,
+        "complex: (1, -1), read under TW_FLAG_CONJ; where sums are kept as conjugates, without it",
+    ),
 }
 """Type, size in bytes and meaning of each field, in order."""
 

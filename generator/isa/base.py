@@ -47,6 +47,7 @@ __all__ = [
     "find_any",
     "isa_names",
     "label_op",
+    "letters_of",
 ]
 
 Code = list[Instruction]
@@ -668,6 +669,12 @@ def find_any(name: str) -> Isa:
     """The ISA `name` for one of its types: for what its types share."""
     _discover()
     return next(iter(Isa.known[name].values()))()
+
+
+def letters_of(name: str) -> str:
+    """Letters of the types that the ISA `name` has kernels for."""
+    _discover()
+    return "".join(letter for letter in DTYPES if letter in Isa.known[name])
 
 
 def find(name: str, letter: str) -> Isa:

@@ -97,19 +97,14 @@ class _Walk:
         elif self.before_last:
             self.back = general.one(f"rest of {base.name or 'c'}'s stride")
 
-    @property
-    def is_one(self) -> bool:
-        """Whether one instruction does a whole step."""
-        return len(self.groups) == 1 and not self.before_last
-
     def setup(self) -> Code:
         """What is left of the stride after the accesses before the last."""
         if self.shared or not self.before_last or not isinstance(self.back, Reg) or not isinstance(self.stride, Reg):
             return []
         return self.isa.subtract_from(self.back, self.stride, self.before_last)
 
-    def access(self, columns: Columns, load: bool, first: int = 0, stay: bool = False) -> Code:
-        """Load or store `columns`, which are those from number `first` on; with `stay` the pointer does not go on."""
+    def access(self, columns: Columns, load: bool, first: int = 0) -> Code:
+        """Load or store `columns`, which are those from number `first` on."""
         code: Code = []
         for group in self.groups:
             if not first <= group[0] < first + len(columns):
@@ -120,7 +115,7 @@ class _Walk:
                 last = group is self.groups[-1] and index == len(pieces) - 1
                 post = self.back if last else lanes * len(group) * self.bytes
                 flat = [register for parts in registers for register in parts]
-                place = Mem(self.base, lanes * len(flat), post=None if stay else post)
+                place = Mem(self.base, lanes * len(flat), post=post)
                 code.append(self._piece(flat, lanes, 2 * index, place, load))
         return code
 
@@ -440,7 +435,7 @@ class SideLanes(ScalarOperand):
 
 
 class ColumnsOfC(CWalker):
-    """C: a pointer walks with the stores, another with loads of old values unless one instruction does a column."""
+    """C: one pointer walks with the stores, another with the loads of old values, which so wait for no store."""
 
     def __init__(
         self,
@@ -454,22 +449,21 @@ class ColumnsOfC(CWalker):
     ) -> None:
         self.isa, self.base = isa, base
         self.writer = _Walk(isa, general, base, stride, columns, sums)
-        self.reader = self.writer
+        self.reader = None
         if olds:
             batches = [olds[number % len(olds)] for number in range(len(columns))]
-            reader = _Walk(isa, general, base, stride, columns, [batches], len(olds), self.writer)
-            if not (reader.is_one and self.writer.is_one):
-                reader.base = general.one("old C")
-                self.reader = reader
+            reader = general.one("old C")
+            self.reader = _Walk(isa, general, reader, stride, columns, [batches], len(olds), self.writer)
 
     def setup(self) -> Code:
         code = self.writer.setup()
-        if self.reader is not self.writer:
+        if self.reader:
             code += self.reader.setup() + self.isa.copy(self.reader.base, self.base)
         return code
 
     def load(self, first: int, olds: Columns) -> Code:
-        return self.reader.access(olds, load=True, first=first, stay=self.reader is self.writer)
+        assert self.reader is not None
+        return self.reader.access(olds, load=True, first=first)
 
     def store(self, sums: Columns) -> Code:
         return self.writer.access(sums, load=False)
