@@ -10,7 +10,15 @@
  * are the same loops: AutoTSMM (arXiv 2208.08088), after Goto and van Zijl de Geijn. */
 #include "blocked.h"
 
-enum { MOST_TILES = 64, LINE = 64, SPREAD = 1024, AHEAD = 2 /* panels */, DEEP = 64, LONG = 128 /* k steps */ };
+enum {
+    MOST_TILES = 64,
+    LINE = 64,
+    SPREAD = 1024,
+    AHEAD = 2 /* panels */,
+    FAR = 4 /* blocks */,
+    DEEP = 64,
+    LONG = 128 /* k steps */
+};
 
 /* The kernels of one tile of panels, whole ones or those at the end. */
 typedef struct tile_calls {
@@ -175,6 +183,17 @@ static inline __attribute__((always_inline)) void fetch(const char *at, int64_t 
     }
 }
 
+/* The same, into the second cache. */
+static inline __attribute__((always_inline)) void fetch_second(const char *at, int64_t step, int64_t steps,
+                                                               int64_t bytes)
+{
+    for (; steps > 0; steps--, at += step) {
+        for (int64_t byte = 0; byte < bytes; byte += LINE) {
+            __builtin_prefetch(at + byte, 0, 2);
+        }
+    }
+}
+
 /* All tiles of a chunk's block. `c` is the chunk's first element of C, at line 0 of the other side. */
 static void multiply(const product *all, int64_t first, int64_t lines, int64_t step, int64_t steps, const char *block,
                      char *c, int64_t ldc, tw_args *args)
@@ -184,6 +203,7 @@ static void multiply(const product *all, int64_t first, int64_t lines, int64_t s
     const tw_stand *mine = &plan->stand[split];
     int64_t element = tw_element_bytes(plan->dtype), others = plan->size[other], width = mine->width;
     int64_t c_split = split == TW_VECTOR_SIDE ? element : ldc, c_other = split == TW_VECTOR_SIDE ? ldc : element;
+    bool wide_inner = plan->inner && plan->kc <= TW_INNER_SHORT && mine->line == element;
     bool apart =
         others > 2 && mine->format == TW_DIRECT && mine->line == element; /* for fewer it takes longer to ask */
     bool finish = all->epilogue != NULL && step + steps == plan->k;
@@ -210,6 +230,9 @@ static void multiply(const product *all, int64_t first, int64_t lines, int64_t s
                 x = block + i * steps * element;
             } else {
                 x = panel_at(all, split, first + i, along, step);
+            }
+            if (wide_inner && j == 0) {
+                fetch_second(x + FAR * steps * mine->step, mine->step, steps, along * element);
             }
             if (apart && j == 0 && i + (AHEAD + 1) * width <= lines) {
                 fetch(x + AHEAD * width * element, mine->step, steps, width * element);

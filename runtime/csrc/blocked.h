@@ -19,6 +19,10 @@ typedef struct tw_stand {
     bool conj;
 } tw_stand;
 
+enum {
+    TW_INNER_SHORT = 32
+}; /* steps of a block, where C is small, k huge and a step wide: the next are asked for ahead */
+
 /* How a product is blocked; of its form, never of pointers. The product may be `turned`: what is computed is C^T, a
  * chunk at a time in memory of its own, so that the long operand is the one that fills vectors. */
 typedef struct tw_blocked {

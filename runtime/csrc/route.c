@@ -21,6 +21,7 @@ enum {
     MOST_ROWS = 8,          /* of kernels that ask ahead */
     LEAST_AHEAD = 512,      /* bytes of a line, else other kernels are as good */
     FROM_MEMORY = 12 << 20, /* bytes; not by the last cache's size, which hypervisors tell wrong */
+    INNER_WIDE = 256,       /* bytes of a k step: a tile takes a part of it */
     PIECE = 4096,           /* bytes of C */
     AROUND_ROWS = 32,       /* with fewer, plain stores run beside the arithmetic and are the faster */
     AROUND_STEPS = 8,       /* k for each row of C */
@@ -323,7 +324,7 @@ static bool inner(tw_blocked *plan, const tw_wish *wish, int *status)
         plan->stand[side].width = tw_panel_width(plan->isa, plan->dtype, side);
     }
     plan->split = TW_VECTOR_SIDE;
-    plan->kc = even(plan->k, 256);
+    plan->kc = even(plan->k, plan->size[TW_VECTOR_SIDE] * element > INNER_WIDE ? TW_INNER_SHORT : 256);
     plan->inner = true;
     return settle(plan, wish, status);
 }
