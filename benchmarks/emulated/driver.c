@@ -158,7 +158,7 @@ static void run_kernel(const problem *p, const tw_kernel *kernel)
     scalar one = one_of(p->type);
     int64_t element = (single(p->type) ? 4 : 8) * reals_of(p->type);
     tw_args args = {.k = p->k, .lda = p->lda * element, .ldb = p->ldb * element, .ldc = p->ldc * element};
-    args.flags = TW_FLAG_BETA;
+    args.flags = TW_FLAG_BETA | TW_FLAG_ADD;
     memcpy(&args.alpha, &one, sizeof one);
     memcpy(&args.beta, &one, sizeof one);
     tw_kernel_fn call = kernel->run;
