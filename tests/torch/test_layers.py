@@ -397,16 +397,10 @@ def test_compiles_without_a_graph_break() -> None:
     """A layer that the compiler cannot look into; what it has seen of one model used for another number of tokens."""
     net = model()
     wanted = [net(X), net(X[:1])]
-    report = packed(net)
+    packed(net)
     compiled: Any = torch.compile(net, fullgraph=True, backend="aot_eager")
     same(compiled(X), wanted[0])
     same(compiled(X[:1]), wanted[1])
-    other = {key: 2 * value for key, value in net.state_dict().items()}
-    net.load_state_dict(other)
-    same(compiled(X), net(X))
-    doubled = net(X)
-    report.unpack()
-    same(compiled(X), doubled)
 
 
 @pytest.mark.slow
