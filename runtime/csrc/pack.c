@@ -209,6 +209,7 @@ int tw_packed_check(const void *packed, int64_t bytes)
 int tw_packed_fits(const void *packed, const char *name, int isa, int dtype, int side, int64_t lines, int64_t k)
 {
     tw_packed_header header;
+    isa = tw_isa_of_type(isa, dtype);
     memcpy(&header, packed, sizeof header);
     int status = check_header(&header, name);
     if (status != TW_OK) {

@@ -23,6 +23,7 @@ enum {
     FROM_MEMORY = 12 << 20, /* bytes; not by the last cache's size, which hypervisors tell wrong */
     INNER_WIDE = 256,       /* bytes of a k step: a tile takes a part of it */
     PIECE = 4096,           /* bytes of C */
+    MOST_PIECE = 256 << 10, /* where one is as wide as a tile and C has many rows */
     AROUND_ROWS = 32,       /* with fewer, plain stores run beside the arithmetic and are the faster */
     AROUND_STEPS = 8,       /* k for each row of C */
     LEAST_CHUNK = 10000     /* nanoseconds */
@@ -333,13 +334,12 @@ static bool inner(tw_blocked *plan, const tw_wish *wish, int *status)
  * first. It is done a small piece at a time: memory goes on being read, ahead of time, while one is written. */
 static void choose_around(tw_blocked *plan)
 {
-    int64_t column = plan->size[0] * tw_element_bytes(plan->dtype);
+    int64_t column = plan->size[0] * tw_element_bytes(plan->dtype), width = plan->stand[plan->split].width;
     plan->around = tw_writes_around() && plan->size[0] >= AROUND_ROWS && plan->split == TW_SCALAR_SIDE &&
                    !plan->turned && !plan->inner && plan->stand[plan->split].format == TW_DIRECT &&
-                   plan->ldc == column && plan->k <= AROUND_STEPS * plan->size[0] &&
+                   plan->ldc == column && column * width <= MOST_PIECE && plan->k <= AROUND_STEPS * plan->size[0] &&
                    (double)column * (double)plan->size[1] > FROM_MEMORY;
-    int64_t width = plan->stand[plan->split].width;
-    plan->piece = at_least(PIECE / column / width, 1) * width;
+    plan->piece = at_least(PIECE / at_least(column, 1) / width, 1) * width;
     if (plan->around) {
         plan->lines = at_least(plan->lines, 64 * plan->piece);
     }

@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from generator import ISAS
+
 ISA_NAMES = ("scalar", "neon", "avx2", "avx512", "fcma")
 MODES = ("nn", "nt", "tn", "tt", "nc", "cn", "tc")
 OPERANDS = ("A", "B", "C", "args", "lanes")
@@ -48,6 +50,11 @@ class Kernel:
     nr: int
     on_panels: bool = False
     """A and B have the leading dimensions of the tile and no others."""
+
+    @property
+    def adds_old(self) -> bool:
+        """Whether it asks if beta is 1, to add C as it is."""
+        return ISAS[self.isa].adds_old
 
     def sizes(self) -> list[tuple[int, int]]:
         """Every (m, n) the kernel promises to do: its own, and with a masked last vector column the smaller ones."""
