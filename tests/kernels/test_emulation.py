@@ -78,7 +78,7 @@ print(tw.info().isa)
 for dtype in "fdFD":
     shown = tw.explain(40, 40, 40, np.dtype(dtype))
     print(shown.isa, *sorted({tile.kernel.rpartition("__")[2] for tile in shown.tiles}))
-    a, b = np.arange(1600).reshape(40, 40).astype(dtype) % 7, np.eye(40, dtype=dtype)
+    a, b = (np.arange(1600) % 7).reshape(40, 40).astype(dtype), np.eye(40, dtype=dtype)
     plan = tw.skinny_plan(40, 40, 40, np.dtype(dtype), pack="b")
     assert np.array_equal(plan(a, plan.pack(b)), a)
 """

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from generator import ISAS
+from generator.isa.base import find
 
 ISA_NAMES = ("scalar", "neon", "avx2", "avx512", "fcma")
 MODES = ("nn", "nt", "tn", "tt", "nc", "cn", "tc")
@@ -54,7 +54,7 @@ class Kernel:
     @property
     def adds_old(self) -> bool:
         """Whether it asks if beta is 1, to add C as it is."""
-        return ISAS[self.isa].adds_old
+        return find(self.isa, self.dtype).adds_old
 
     def sizes(self) -> list[tuple[int, int]]:
         """Every (m, n) the kernel promises to do: its own, and with a masked last vector column the smaller ones."""
