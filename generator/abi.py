@@ -48,7 +48,7 @@ FLAGS = {
 ISA_CODES = {"scalar": 0, "neon": 1, "avx2": 2, "avx512": 3, "fcma": 4}
 DTYPE_CODES = {"s": 0, "d": 1, "c": 2, "z": 3}
 MODE_CODES = {"nn": 0, "nt": 1, "tn": 2, "tt": 3, "nc": 4, "cn": 5, "tc": 6}
-FAMILY_CODES = {"small": 0, "exact": 2, "batch": 3, "ahead": 4, "paced": 5}
+FAMILY_CODES = {"small": 0, "packed": 1, "exact": 2, "batch": 3, "ahead": 4, "paced": 5}
 
 
 def offset(field: str) -> int:

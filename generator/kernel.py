@@ -10,6 +10,7 @@ from pathlib import Path
 from .dtypes import Dtype
 from .isa.base import Isa, find
 from .names import KernelName
+from .packed import UNROLL
 from .registers import OutOfRegisters
 from .small import Program, Tile, dot_product, dot_product_ahead, lanes_product, outer_product, quad_product
 from .spec import SPEC_FOLDER, Entry, SpecError, read_spec
@@ -74,6 +75,11 @@ class Kernel:
             "paced": self.tile.paced,
             "batch": self.tile.batch and self.tile.form != "lanes",
             "lanes": self.tile.form == "lanes",
+            "packed": self.tile.on_panels,
+            "turned": self.tile.on_panels and self.tile.transposed,
+            f"fetch{self.tile.fetch}": self.tile.fetch > 0,
+            f"steps{self.tile.unroll}": self.tile.on_panels and self.tile.unroll != UNROLL,
+            "front": self.tile.on_panels and self.tile.interleave == "front",
         }
         return KernelName(
             "gemm",
@@ -85,7 +91,7 @@ class Kernel:
             self.isa.name,
             tuple(feature for feature, there in named.items() if there),
             self.tile.k,
-            self.tile.lds,
+            (0, 0, 0) if self.tile.on_panels else self.tile.lds,
         )
 
     @property

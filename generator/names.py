@@ -3,6 +3,7 @@
     gemm_s_nn_16x4__neon            op, type, mode, rows x columns of C, ISA
     gemm_s_nn_20x12_zxm__avx512     ... with vector columns: 512 (z), 256 (y), 128 (x) bits, the last masked (m)
     gemm_d_nt_8x4__neon_prf         ... with features of this variant
+    gemm_s_nt_48x8_zzz__avx512_packed_fetch16384    ... on panels, asked for so many bytes ahead
     gemm_s_nn_8x6k6_ym__avx512      exact size: 6 k steps, no others
     gemm_s_nn_8x6k6_ym_ld6_6_6__avx512_batch    ... and leading dimensions (0: any); across a batch
 
@@ -26,7 +27,13 @@ FEATURES = {
     "paced": "... and reads A's vectors anew for every multiply-add, so that a core does not run far ahead",
     "batch": "a whole batch of problems in one call",
     "lanes": "the same, a problem a lane",
+    "packed": "on panels: leading dimensions are the tile's own",
+    "turned": "on panels: C is summed transposed",
+    "fetch": "asks for the vector operand that many bytes before its turn",
+    "steps": "that many k steps a turn of the loop, where the family has four",
+    "front": "loads as early as they may stand",
 }
+"""What a feature means; a name may give it a number (``fetch16384``)."""
 
 _PATTERN = re.compile(
     r"(?P<op>gemm)_(?P<dtype>[a-z])_(?P<mode>[a-z]{2})_(?P<mr>[1-9]\d*)x(?P<nr>[1-9]\d*)"
@@ -97,7 +104,7 @@ def parse(name: str) -> KernelName:
     if match["mode"] not in MODES:
         raise KernelNameError(f"{name}: mode {match['mode']!r} is none of {', '.join(MODES)}")
     features = tuple(match["features"].split("_")[1:])
-    unknown = [feature for feature in features if feature not in FEATURES]
+    unknown = [feature for feature in features if feature.rstrip("0123456789") not in FEATURES]
     if unknown:
         raise KernelNameError(f"{name}: feature {unknown[0]!r} is none of {', '.join(FEATURES)}")
     return KernelName(

@@ -68,6 +68,10 @@ def read_spec(path: Path) -> list[Entry]:
         from .exact import exact_entries  # which reads the specs of the small family with this module
 
         return list(exact_entries(reader))
+    if reader.root.get("family") == "packed":
+        from .packed import packed_entries
+
+        return list(packed_entries(reader))
     return list(reader.entries())
 
 

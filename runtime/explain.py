@@ -44,22 +44,29 @@ class Blocks:
     """How a and b lie meanwhile: "packed by plan.pack", "packed at each call", "copied" line by line, "where it is"."""
     memory: int
     """Bytes needed beside the operands."""
-    seconds: float
-    """A product is thought to take."""
-    packing: float
-    """Seconds that packing the operand that may be packed is thought to take."""
+    kernel: str | None
+    """What computes a tile of whole panels; None: several kernels do, or neither operand is in panels."""
+    seconds: float | None
+    """A product is thought to take; None: nobody measured (`tune`), or nothing like it."""
+    packing: float | None
+    """Seconds that packing the operand that may be packed is thought to take; None likewise."""
     payback: float | None
-    """Products after which packing has paid; None: it never does."""
+    """Products after which packing has paid; None: it never does, or nobody knows."""
 
     def __str__(self) -> str:
         x, y = self.formats
         pays = "never pays" if self.payback is None else f"pays after {self.payback:.1f} products"
+        if self.seconds is None or self.packing is None:
+            costs = "what packing saves was not measured: tune() does, for operands of 192 lines of 128 and more"
+        else:
+            costs = f"about {self.seconds * 1e3:.3g} ms; packing takes about {self.packing * 1e3:.3g} ms and {pays}"
         parts = f", k in {self.parts} parts" if self.parts > 1 else ""
         return "\n".join(
             (
                 f"  {self.split} in chunks of {self.chunk}, k in blocks of {self.kc}{parts}; threads: {self.threads}",
                 f"  a {x}, b {y}; {self.memory} bytes beside them",
-                f"  about {self.seconds * 1e3:.3g} ms; packing takes about {self.packing * 1e3:.3g} ms and {pays}",
+                *([f"  whole panels by {self.kernel}"] if self.kernel else []),
+                f"  {costs}",
             )
         )
 
@@ -183,8 +190,9 @@ def _blocks(handle: Any) -> Blocks | None:
         parts=blocks.parts,
         formats=(_FORMATS[blocks.format_a], _FORMATS[blocks.format_b]),
         memory=blocks.memory,
-        seconds=blocks.seconds,
-        packing=blocks.packing,
+        kernel=None if blocks.kernel == ffi.NULL else text(blocks.kernel),
+        seconds=blocks.seconds if blocks.known else None,
+        packing=blocks.packing if blocks.known else None,
         payback=blocks.payback if blocks.payback >= 0 else None,
     )
 

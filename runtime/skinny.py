@@ -26,8 +26,8 @@ def skinny_plan(
     m, n, k, dtype, trans_a, trans_b, lda, ldb, ldc
         As for `gemm_plan`. The leading dimension of a packed operand is not looked at.
     pack : "a", "b", "auto" or None
-        The operand that will come packed. "auto": the larger one, if packing pays within `reuse` products as far as is
-        known beforehand; else none.
+        The operand that will come packed. "auto": the larger one, if packing has paid within half of `reuse` products,
+        as far as `tune` measured that on this machine; else none.
     reuse : int
         How many products one packed operand will serve.
     threads : int, optional

@@ -192,11 +192,12 @@ def _pack(chosen: dict[str, nn.Linear], threads: int | None) -> list[PackedLinea
     weights: dict[int, Weight] = {}
     try:
         for module in chosen.values():
-            fresh, parameter = not _is_packed(module), module.weight
-            known = module.shared if isinstance(module, PackedLinear) else None
-            if known is None or known.parameter is not parameter:
-                known = Weight(cast(nn.Parameter, parameter))
-            weight = weights.setdefault(id(parameter), known)
+            fresh, parameter = not _is_packed(module), cast(nn.Parameter, module.weight)
+            weight = weights.get(id(parameter))
+            if weight is None:
+                known = isinstance(module, PackedLinear) and module.shared.parameter is parameter
+                weight = cast(PackedLinear, module).shared if known else Weight(parameter)
+                weights[id(parameter)] = weight
             if weight.packed is None:
                 weight.pack()
             if fresh:
@@ -229,7 +230,7 @@ def _entangled(model: nn.Module, chosen: dict[str, nn.Linear]) -> dict[str, str]
         for name, tensor in (*module._parameters.items(), *module._buffers.items()):
             if tensor is not None and (at := _memory_of(tensor)):
                 users.setdefault(at, []).append((path, module, name, tensor))
-    reasons = {}
+    reasons: dict[str, str] = {}
     for path, layer in chosen.items():
         weight = layer.weight
         if _is_packed(layer):
@@ -238,7 +239,7 @@ def _entangled(model: nn.Module, chosen: dict[str, nn.Linear]) -> dict[str, str]
             if tensor is weight and not (id(module) in layers and name == "weight"):
                 reasons[path] = f"its weight is also {place}.{name}, of a {type(module).__name__}"
             elif tensor is not weight:
-                reasons[path] = f"its weight lies in the memory of {place}.{name}"
+                reasons.setdefault(path, f"its weight lies in the memory of {place}.{name}")
         if weight.untyped_storage().nbytes() > weight.nbytes + _SPARE:
             reasons.setdefault(path, "its weight is a part of a larger tensor's memory")
     return reasons

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, cast
+from weakref import ReferenceType, ref
 
 import torch
 from torch import Tensor, nn
@@ -81,7 +83,9 @@ class Weight:
         self.shape: tuple[int, int] = tuple(parameter.shape)  # type: ignore[assignment]
         self.stride = parameter.stride()
         self.packed: Tensor | None = None
+        self._told: ReferenceType[Tensor] | None = None
 
+    @torch.inference_mode(False)  # tensors made within it could never be trained again
     def pack(self) -> None:
         """Put panels in the place of the elements.
 
@@ -90,11 +94,12 @@ class Weight:
         MemoryError
             And nothing has changed.
         """
-        self.stride = self.parameter.stride()
+        self.stride, self._told = self.parameter.stride(), None
         self.packed = pack(self.parameter.detach())
         self.parameter.data = torch.empty(1).expand(self.shape)
         self.parameter.__class__ = PackedParameter
 
+    @torch.inference_mode(False)
     def release(self) -> None:
         """Put the elements back. Where there is no memory for them they take the panels' place."""
         if self.packed is None:
@@ -113,11 +118,17 @@ class Weight:
         rows = unpack(self.packed, *self.shape)
         return rows if self.stride == rows.stride() else rows.T.contiguous().T
 
+    def for_state(self) -> Tensor:
+        """Return the elements; the same tensor for all who are tied, as long as anybody holds it."""
+        told = None if self._told is None else self._told()
+        if told is None:
+            told = self.values()
+            self._told = ref(told)
+        return told
+
     def __getstate__(self) -> dict[str, Any]:
         """For pickles, which another machine may read: the elements, not the panels."""
-        state = self.__dict__.copy()
-        state["packed"] = None if self.packed is None else self.values()
-        return state
+        return {**self.__dict__, "packed": None if self.packed is None else self.values(), "_told": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -125,11 +136,9 @@ class Weight:
             self.packed = pack(self.packed)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Weight:
-        import copy
-
         other = Weight.__new__(Weight)
         memo[id(self)] = other
-        other.__dict__.update({name: copy.deepcopy(value, memo) for name, value in self.__dict__.items()})
+        other.__dict__.update(copy.deepcopy({**self.__dict__, "_told": None}, memo))
         return other
 
 
@@ -194,7 +203,7 @@ class PackedLinear(nn.Linear):
         if self.shared.packed is None:
             super()._save_to_state_dict(destination, prefix, keep_vars)
             return
-        values = self.shared.values()
+        values = self.shared.for_state()
         destination[prefix + "weight"] = nn.Parameter(values, self.weight.requires_grad) if keep_vars else values
         if self.bias is not None:
             destination[prefix + "bias"] = self.bias if keep_vars else self.bias.detach()

@@ -16,16 +16,23 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ._library import ffi, lib, raise_for, text
 from .errors import TuningError
+from .reuse import Packing, measure_packing
 
 __all__ = ["Tuning", "tune", "tuning_status"]
 
 STEPS = (1, 4, 16, 64)
 """Values of k that kernels are timed at; `csrc/tuning.c` draws lines between them."""
+
+PLACES = (1 << 19, 3 << 24)
+"""Bytes of panels that kernels on panels are timed with, for 64 steps: out of the second cache, and from memory."""
 
 QUICK, FULL = 30.0, 300.0
 """Seconds that are not exceeded."""
@@ -36,8 +43,9 @@ _ROUND = {False: 50e-6, True: 1e-3}
 _PASSES = {False: 4, True: 12}
 """Times taken of each, far apart: a neighbour that disturbs one does not disturb all."""
 
-_FORMAT = 1
+_FORMAT = 2
 _KEPT = 4  # sets of kernels in the record
+_PANEL_K = 512
 _SAVE_EVERY = 3.0  # seconds
 
 Progress = Callable[[int, int], None]
@@ -53,7 +61,7 @@ class Tuning:
     path: Path
     """What the C library reads."""
     times: dict[str, list[int]] = field(default_factory=dict)
-    """Picoseconds at each of `STEPS`, by kernel."""
+    """Picoseconds at each of `STEPS`, by kernel; of those on panels for 64 steps at each of `PLACES`."""
     passes: dict[str, int] = field(default_factory=dict)
     """How often each was timed."""
     wrong: dict[str, str] = field(default_factory=dict)
@@ -64,6 +72,8 @@ class Tuning:
     """What this call took."""
     timed: int = 0
     """Kernels that this call timed."""
+    packing: Packing = field(default_factory=Packing)
+    """What packing takes and saves."""
 
     def __str__(self) -> str:
         missing = self.runnable - len(self.times) - len(self.wrong)
@@ -72,6 +82,8 @@ class Tuning:
             f"machine  {self.machine}",
             f"file     {self.path}",
         ]
+        if not self.packing.cells:
+            lines.append("packing  not measured: nothing is packed unless it is asked for; tune() again goes on")
         if missing:
             lines.append(f"missing  {missing}: estimated from the others; tune() again goes on")
         lines += [f"wrong    {why}" for why in self.wrong.values()]
@@ -120,7 +132,8 @@ def tune(seconds: float | None = None, *, full: bool = False, progress: Progress
 
     Each kernel is compared with plain C first, exactly; one that computes something wrong gets no time. Kernels that
     were timed before are not timed again, and where `seconds` do not suffice for all, the rest are estimated from those
-    timed and the next call goes on. This process keeps the costs that it has read; later ones read the new.
+    timed and the next call goes on. Last it is measured what packing an operand takes and what it saves. Plans made
+    before keep their kernels; those made later, here too, go by the new times.
 
     Parameters
     ----------
@@ -162,11 +175,17 @@ def tune(seconds: float | None = None, *, full: bool = False, progress: Progress
         record = _read(path.with_suffix(".json"), result.machine)
         before = record["kernels"].get(result.kernels, {})
         _take(result, before, set(runnable))
+        limits = _Limits(limit, started + limit, full)
         try:
-            _time_all(result, runnable, _Limits(limit, started + limit, full), progress, lambda: _write(result, record))
+            _time_all(result, runnable, limits, progress, lambda: _write(result, record))
+            _write(result, record)
+            lib.tw_tuning_renew()
+            if full or not result.packing.cells:
+                result.packing = measure_packing(limits.end) or result.packing
         finally:  # also when interrupted
             result.seconds = time.monotonic() - started
             _write(result, record)
+            lib.tw_tuning_renew()
     return result
 
 
@@ -205,11 +224,43 @@ def _time_all(
                 saved = now
 
 
+def on_panels(kernel: str) -> bool:
+    """Tell whether a kernel of this name works on panels.
+
+    Examples
+    --------
+    >>> on_panels("gemm_s_nt_48x8__avx512_packed_fetch16384"), on_panels("gemm_s_nt_48x8_zzz__avx512")
+    (True, False)
+    """
+    return "packed" in kernel.rpartition("__")[2].split("_")
+
+
+@cache
+def _panels() -> Any:
+    """Memory to read panels from, all of it written."""
+    return np.ones(PLACES[-1] // 8)
+
+
+def time_on_panels(kernel: str, size: int, nanoseconds: Any) -> int:
+    """Time 64 steps of a kernel on panels of that many bytes; the first turn brings what fits into the cache."""
+    least = float("inf")
+    for _ in range(5 if size == PLACES[0] else 1):
+        status: int = lib.tw_panel_kernel_time(kernel.encode(), ffi.from_buffer(_panels()), size, _PANEL_K, nanoseconds)
+        if status != lib.TW_OK:
+            return status
+        least = min(least, nanoseconds[0] * 64 / _PANEL_K)
+    nanoseconds[0] = least
+    return status
+
+
 def _time_one(result: Tuning, kernel: str, seconds: float) -> None:
     nanoseconds = ffi.new("double *")
     times = []
-    for k in STEPS:
-        status = lib.tw_kernel_time(kernel.encode(), 0, 0, k, seconds, nanoseconds)
+    for point in PLACES if on_panels(kernel) else STEPS:
+        if on_panels(kernel):
+            status = time_on_panels(kernel, point, nanoseconds)
+        else:
+            status = lib.tw_kernel_time(kernel.encode(), 0, 0, point, seconds, nanoseconds)
         if status == lib.TW_ERROR_WRONG:
             result.wrong[kernel] = text(lib.tw_error_message())
             result.times.pop(kernel, None)
@@ -266,10 +317,12 @@ def _take(result: Tuning, before: Mapping[str, Any], kernels: set[str]) -> None:
         if kernel not in kernels or not isinstance(entry, dict):
             continue
         times, passes = entry.get("picoseconds"), entry.get("passes")
-        if not isinstance(times, list) or len(times) != len(STEPS) or type(passes) is not int or passes <= 0:
+        points = PLACES if on_panels(kernel) else STEPS
+        if not isinstance(times, list) or len(times) != len(points) or type(passes) is not int or passes <= 0:
             continue
         if all(type(value) is int and 0 < value < 10**10 for value in times):
             result.times[kernel], result.passes[kernel] = times, passes
+    result.packing = Packing.read(before.get("packing"))
 
 
 def _write(result: Tuning, record: dict[str, Any]) -> None:
@@ -280,15 +333,16 @@ def _write(result: Tuning, record: dict[str, Any]) -> None:
             kernel: {
                 "picoseconds": times,
                 "passes": result.passes[kernel],
-                "fit": dict(zip(("call", "step"), fit(times), strict=True)),
+                **({} if on_panels(kernel) else {"fit": dict(zip(("call", "step"), fit(times), strict=True))}),
             }
             for kernel, times in sorted(result.times.items())
         },
         "wrong": result.wrong,
+        "packing": result.packing.record(),
     }
     others = [item for item in record["kernels"].items() if item[0] != result.kernels]
     record["kernels"] = dict([*others[1 - _KEPT :], (result.kernels, entry)])
-    compiled = compiled_form(result.machine, result.kernels, _kernels(), result.times, result.wrong)
+    compiled = compiled_form(result.machine, result.kernels, _kernels(), result.times, result.wrong, result.packing)
     status = lib.tw_tuning_check(compiled, len(compiled))
     if status != lib.TW_OK:  # a newline in the machine's name, say: better none than one that is refused
         raise TuningError(f"tune: the library would refuse what was written: {text(lib.tw_error_message())}")
@@ -297,7 +351,12 @@ def _write(result: Tuning, record: dict[str, Any]) -> None:
 
 
 def compiled_form(
-    machine: str, digest: str, kernels: list[str], times: Mapping[str, list[int]], wrong: Mapping[str, str]
+    machine: str,
+    digest: str,
+    kernels: list[str],
+    times: Mapping[str, list[int]],
+    wrong: Mapping[str, str],
+    packing: Packing | None = None,
 ) -> bytes:
     r"""Return what `csrc/tuning.c` reads.
 
@@ -306,11 +365,11 @@ def compiled_form(
     >>> compiled_form("toy", "0123456789abcdef", ["a", "b"], {"a": [10, 20, 30, 40]}, {"b": "wrong"}).splitlines()[3:5]
     [b'10 20 30 40', b'!']
     """
-    lines = ["tilewright tuning 1", f"machine {machine}", f"kernels {digest} {len(kernels)}"]
+    lines = [f"tilewright tuning {_FORMAT}", f"machine {machine}", f"kernels {digest} {len(kernels)}"]
     for kernel in kernels:
         known = times.get(kernel)
         lines.append("!" if kernel in wrong else " ".join(map(str, known)) if known else "-")
-    body = ("\n".join(lines) + "\n").encode()
+    body = ("\n".join([*lines, *(packing or Packing()).lines()]) + "\n").encode()
     return body + b"end %016x\n" % checksum(body)
 
 

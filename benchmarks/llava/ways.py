@@ -22,10 +22,9 @@ from .way import Way
 class Eager(Way):
     """torch as it comes, pruned or not."""
 
-    static = False
-
-    def __init__(self, size: Size, keep: float = 1.0) -> None:
+    def __init__(self, size: Size, keep: float = 1.0, static: bool = False) -> None:
         super().__init__(size)
+        self._static = static
         self.model = make(size)
         self._pruning = topv.attach(self.model, keep, LAYER) if keep < 1 else None
 
@@ -37,7 +36,7 @@ class Eager(Way):
         return self.model(input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
 
     def widen(self, cache: Any, rows: int) -> Any:
-        if not self.static:
+        if not self._static:
             cache.batch_repeat_interleave(rows)
             return cache
         wide = self._cache(rows)
@@ -58,7 +57,7 @@ class Eager(Way):
         from transformers import DynamicCache, StaticCache
 
         config, size = self.model.config.get_text_config(), self.size
-        if not self.static:
+        if not self._static:
             return DynamicCache(config=config)
         cache: Any = StaticCache(config=config, max_cache_len=size.prompt + size.new)
         cache.early_initialization(rows, size.heads, size.hidden // size.heads, torch.float32, torch.device("cpu"))
@@ -71,21 +70,20 @@ class Eager(Way):
 class Packed(Eager):
     """Ours: every linear layer packed, pruned or not."""
 
-    def __init__(self, size: Size, keep: float = 1.0) -> None:
+    def __init__(self, size: Size, keep: float = 1.0, static: bool = False) -> None:
         from tilewright.runtime.torch import pack_linears
 
-        super().__init__(size, keep)
+        super().__init__(size, keep, static)
         self.spend("packing", lambda: pack_linears(self.model, threads=THREADS))
 
 
 class Compiled(Eager):
     """torch.compile of the whole model, with the cache it asks for: one with room for everything."""
 
-    static = True
     options: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, size: Size) -> None:
-        super().__init__(size)
+        super().__init__(size, static=True)
         # What was tuned depends on the number of threads, and may not come from another program's busy minute.
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(timing.BUILD / f"inductor-{THREADS}")
         torch._dynamo.config.recompile_limit = 32
@@ -111,6 +109,8 @@ WAYS: dict[str, Callable[[Size], Way]] = {
     "max-autotune": Frozen,
     "onnxruntime": Decoder,
     "packed": Packed,
+    "torch, static cache": partial(Eager, static=True),
+    "packed, static cache": partial(Packed, static=True),
     **{f"pruned {keep:.0%}": partial(Eager, keep=keep) for keep in KEEPS},
     **{f"packed, pruned {keep:.0%}": partial(Packed, keep=keep) for keep in KEEPS},
 }

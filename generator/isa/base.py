@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ..small.tile import Tile
 
 __all__ = [
+    "SECOND_CACHE",
     "Column",
     "Factor",
     "GroupedLines",
@@ -50,6 +51,9 @@ __all__ = [
 ]
 
 Code = list[Instruction]
+
+SECOND_CACHE = 4096
+"""What is asked for that many bytes ahead, or more, goes into the second cache: the first is too small to wait in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,7 +300,7 @@ class Isa(ABC):
 
     def refusal(self, tile: Tile) -> str | None:
         """Why the ISA cannot build a tile that the register file may have room for; None if it can try."""
-        if tile.unroll > self.most_steps:
+        if tile.unroll > self.most_steps and not tile.on_panels:
             return f"unroll is {tile.unroll}, its addressing reaches {self.most_steps} steps"
         if self.paired and any(tile.mode.conjugates):
             return "its kernels conjugate by tw_args.pair, in the plain modes"
@@ -498,6 +502,13 @@ class Isa(ABC):
     @abstractmethod
     def prefetch(self, place: Reg) -> Code:
         """Bring the cache line at an address near, to be written."""
+
+    @abstractmethod
+    def fetch(self, place: Reg, ahead: int, further: int) -> Code:
+        """Bring the cache line so many bytes behind an address near, to be read; whatever lies there.
+
+        Loads of this turn have brought the address `further` where they move it, else that is added.
+        """
 
     def start(self, general: Pool, columns: Sequence[Column]) -> Code:
         """Whatever must come first, such as loading masks."""

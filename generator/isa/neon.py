@@ -14,6 +14,7 @@ from ..ir import Imm, Instruction, Mem, Reg, Target, Vec
 from ..registers import Pool
 from . import neon_ops as op
 from .base import (
+    SECOND_CACHE,
     Code,
     Column,
     CWalker,
@@ -156,6 +157,10 @@ class Neon(Isa):
 
     def prefetch(self, place: Reg) -> Code:
         return [Instruction(op.PRFM, (Mem(place, 1),))]
+
+    def fetch(self, place: Reg, ahead: int, further: int) -> Code:
+        kind = op.PRFM_READ if ahead < SECOND_CACHE else op.PRFM_READ_SECOND
+        return [Instruction(kind, (Mem(place, 1, disp=ahead),))]
 
     # Arithmetic
 

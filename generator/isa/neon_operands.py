@@ -87,6 +87,8 @@ class _Walk:
         final = self.groups[-1]
         total = sum(spans) * self.bytes
         before_last = total - (len(final) * isa.lanes if len(final) > 1 else _pieces(spans[-1])[-1]) * self.bytes
+        if isinstance(stride, Reg) and stride.file == "#":  # a panel: its steps follow each other without a gap
+            stride = stride.number - before_last
         self.before_last = before_last if isinstance(stride, Reg) else 0
         self.shared = beside is not None and beside.before_last == self.before_last
         self.back = stride

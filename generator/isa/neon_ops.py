@@ -181,6 +181,8 @@ B_PL = Op("b.pl   {0}", "-", _branch(lambda result: result >= 0), "branch")
 TBZ = Op("tbz    {0}, {1}, {2}", "r--", _test_bit(0), "branch")
 TBNZ = Op("tbnz   {0}, {1}, {2}", "r--", _test_bit(1), "branch")
 PRFM = Op("prfm   pstl1keep, {0}", "r", lambda m, i: None, "prefetch")
+PRFM_READ = Op("prfm   pldl1keep, {0}", "r", lambda m, i: None, "prefetch")
+PRFM_READ_SECOND = Op("prfm   pldl2keep, {0}", "r", lambda m, i: None, "prefetch")
 
 LDR = Op("ldr    {0}, {1}", "wr", _load, "load")
 LDP = Op("ldp    {0}, {1}, {2}", "wwr", _load, "load")

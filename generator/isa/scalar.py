@@ -166,6 +166,8 @@ class Scalar(Isa):
         return [Instruction(COPY, (register, source))]
 
     def add(self, register: Reg, other: Reg | int) -> Code:
+        if isinstance(other, Reg) and other.file == "#":
+            other = other.number
         return [Instruction(ADD, (register, other if isinstance(other, Reg) else Imm(other)))]
 
     def jump(self, label: str) -> Code:
@@ -178,6 +180,9 @@ class Scalar(Isa):
         return [Instruction(COUNT_DOWN if negative else COUNT_ON, (register, Imm(amount), Target(label)))]
 
     def prefetch(self, place: Reg) -> Code:
+        return []
+
+    def fetch(self, place: Reg, ahead: int, further: int) -> Code:
         return []
 
     # Arithmetic

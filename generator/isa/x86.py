@@ -18,6 +18,7 @@ from ..ir import Imm, Instruction, Mem, Op, Reg, Target, Vec
 from ..registers import Pool
 from . import x86_ops as op
 from .base import (
+    SECOND_CACHE,
     Code,
     Column,
     CWalker,
@@ -206,6 +207,10 @@ class X86(Isa):
 
     def prefetch(self, place: Reg) -> Code:
         return [Instruction(op.PREFETCH, (Mem(place, 1),))]
+
+    def fetch(self, place: Reg, ahead: int, further: int) -> Code:
+        kind = op.FETCH if ahead < SECOND_CACHE else op.PREFETCH_SECOND
+        return [Instruction(kind, (Mem(place, 1, disp=ahead + further),))]
 
     def ask(self, place: Mem) -> Code:
         """Bring the cache line of a place into the second cache."""

@@ -49,6 +49,7 @@ class _Strides:
     def __init__(self, isa: X86, general: Pool, stride: Reg, most: int, name: str) -> None:
         self.isa, self.stride = isa, stride
         self.known = stride.number if stride.file == "#" else 0
+        self.walks = stride.name == "walk"
         self.triple = general.one(f"3 strides of {name}") if most >= 3 and not self.known else None
         self.moved = 0
 
@@ -68,6 +69,8 @@ class _Strides:
 
     def advance(self, base: Reg, number: int) -> Code:
         """base += number * stride, for 1, 2, 3, 4 or 8; where the stride is known, later addresses are further on."""
+        if self.walks:
+            return self.isa.add(base, number * self.known)
         if self.known:
             self.moved += number * self.known
             return []

@@ -14,6 +14,7 @@ __all__ = [
     "AND",
     "BTL",
     "BTS",
+    "FETCH",
     "JMP",
     "JNC",
     "JNS",
@@ -124,6 +125,7 @@ BTL = Op("btl    {1}, {0}", "r-", _bit_test, "count")
 KMOV = Op("kmovw  {1}, {0}", "wr", _kmov, "load")
 KMOV_WORD = Op("kmovw  {1:l}, {0}", "wr", _kmov_word, "int")
 PREFETCH = Op("prefetchw {0}", "r", lambda m, i: None, "prefetch")
+FETCH = Op("prefetcht0 {0}", "r", lambda m, i: None, "prefetch")
 PREFETCH_SECOND = Op("prefetcht1 {0}", "r", lambda m, i: m.asked.append(_address(m, i.operands[0])), "prefetch")
 VZEROUPPER = Op("vzeroupper", "", lambda m, i: None, "int")
 

@@ -13,7 +13,10 @@ __all__ = ["Arguments", "add_exact_turns", "exact_turns"]
 
 
 class Arguments:
-    """k and the leading dimensions of a kernel: registers, or numbers of bytes where both tile and ISA allow."""
+    """k and the leading dimensions of a kernel: registers, or numbers of bytes where both tile and ISA allow.
+
+    A number called "walk" is a panel's: the loop moves the pointer by it.
+    """
 
     def __init__(self, isa: Isa, tile: Tile, general: Pool, names: tuple[str, ...]) -> None:
         self._isa = isa
@@ -23,8 +26,8 @@ class Arguments:
         known = dict(zip(("lda", "ldb", "ldc"), tile.lds, strict=True))
         for name in names:
             size = known.get(name, 0) * isa.dtype.bytes
-            if size and isa.constant_strides:
-                self.of[name] = Reg("#", size)
+            if size and (isa.constant_strides or tile.on_panels):
+                self.of[name] = Reg("#", size, "walk" if tile.on_panels else "")
                 continue
             register = general.one(name)
             self.of[name] = register

@@ -22,6 +22,9 @@ __all__ = ["outer_product"]
 
 Accumulators = list[list[tuple[Reg, ...]]]
 
+_LINE = 64
+"""Bytes of a cache line."""
+
 
 def outer_product(isa: Isa, tile: Tile) -> Program:
     """Build the kernel.
@@ -102,7 +105,17 @@ class _Outer(KLoop):
         return code
 
     def _loads(self, step: int, steps: int) -> list[Instruction]:
-        return self.vector.load(step, steps) + self.scalar.load(step, steps)
+        return self.vector.load(step, steps) + self.scalar.load(step, steps) + self._fetches(step, steps)
+
+    def _fetches(self, step: int, steps: int) -> list[Instruction]:
+        """Ask for the cache lines that begin in this step's part of a turn, so far ahead; not in what is left of k."""
+        tile, isa = self.tile, self.isa
+        if not tile.fetch or steps < tile.unroll:
+            return []
+        size = tile.vector_size * isa.dtype.bytes
+        base = isa.b if tile.transposed else isa.a
+        lines = range(-(-step * size // _LINE), -(-(step + 1) * size // _LINE))
+        return [instruction for line in lines for instruction in isa.fetch(base, tile.fetch, line * _LINE)]
 
     def _advance(self, steps: int) -> list[Instruction]:
         return self.vector.advance(steps) + self.scalar.advance(steps)

@@ -52,9 +52,12 @@ class Tile:
     k : int
         So many k steps and no others, unrolled: an exact-size kernel; 0: any, known at run time.
     lds : (int, int, int)
-        Leading dimensions of A, B and C in elements; 0: known at run time. Only where `k` is known.
+        Leading dimensions of A, B and C in elements; 0: known at run time. Where `k` is not known, only those of
+        panels: A's and B's, as wide as the tile.
     batch : bool
         A whole batch of problems in one call, a stride apart.
+    fetch : int
+        Ask for the vector operand so many bytes before its turn; 0: leave that to the hardware.
     """
 
     mode: Mode
@@ -74,6 +77,12 @@ class Tile:
     batch: bool = field(default=False, repr=False)
     ahead: bool = field(default=False, repr=False)
     paced: bool = field(default=False, repr=False)
+    fetch: int = field(default=0, repr=False)
+
+    @property
+    def on_panels(self) -> bool:
+        """Whether both operands are panels: what a k step needs lies side by side, steps one behind the other."""
+        return not self.k and self.lds[0] > 0
 
     @property
     def vector_size(self) -> int:

@@ -10,7 +10,15 @@
  * are the same loops: AutoTSMM (arXiv 2208.08088), after Goto and van Zijl de Geijn. */
 #include "blocked.h"
 
-enum { MOST_TILES = 64, LINE = 64, SPREAD = 1024, AHEAD = 2 /* panels */, DEEP = 64, LONG = 128 /* k steps */ };
+enum {
+    MOST_TILES = 64,
+    LINE = 64,
+    SPREAD = 1024,
+    AHEAD = 2 /* panels */,
+    FAR = 4 /* blocks */,
+    DEEP = 64,
+    LONG = 128 /* k steps */
+};
 
 /* The kernels of one tile of panels, whole ones or those at the end. */
 typedef struct tile_calls {
@@ -28,8 +36,10 @@ typedef struct product {
     const tw_epilogue *epilogue;
     tw_args args;           /* with alpha, without beta */
     tile_calls tiles[2][2]; /* [split: last panel?][other: last panel?] */
-    char *buffers;          /* for each task: the chunk's block, then the chunk of C^T or the part of C */
+    tw_command first[2]; /* [other: last panel?] for a whole panel that has just come from memory; none: no function */
+    char *buffers;       /* for each task: the chunk's block, then the chunk of C^T or the part of C */
     int64_t block_bytes, buffer_bytes;
+    bool around;       /* chunks of C go around the caches */
     atomic_llong next; /* chunk to take */
 } product;
 
@@ -70,6 +80,17 @@ static int64_t ld_of(const tw_blocked *plan, int side, int64_t width)
     }
 }
 
+/* The kernel on panels for a tile; NULL: it has none. */
+static const tw_kernel *whole_kernel(const tw_blocked *plan, int64_t m, int64_t n, int place)
+{
+    int64_t lines[] = {m, n};
+    bool whole = lines[plan->filling] == plan->stand[plan->filling].width;
+    if (!whole || plan->stand[0].format > TW_PANELS || plan->stand[1].format > TW_PANELS) {
+        return NULL;
+    }
+    return tw_panel_kernel(plan->isa, plan->dtype, plan->filling, lines[!plan->filling], place);
+}
+
 /* The calls for a tile of so many lines of each side. False: more than there is room for. */
 static bool cut(const tw_blocked *plan, int64_t m, int64_t n, int64_t ldc, tile_calls *tile)
 {
@@ -84,7 +105,11 @@ static bool cut(const tw_blocked *plan, int64_t m, int64_t n, int64_t ldc, tile_
                     .ldb = tile->ld[1],
                     .ldc = ldc};
     tile->count = 0;
-    tw_tile one;
+    tw_tile one = {whole_kernel(plan, m, n, TW_NEAR), 0, 0, (int)m, (int)n};
+    if (one.kernel != NULL) {
+        tile->calls[tile->count++] = tw_command_of(&form, &one);
+        return true;
+    }
     int64_t from = 0;
     for (; plan->main != NULL && n == plan->main->nr && m - from >= plan->main->mr; from += plan->main->mr) {
         one = (tw_tile){plan->main, from, 0, plan->main->mr, (int)n};
@@ -158,6 +183,17 @@ static inline __attribute__((always_inline)) void fetch(const char *at, int64_t 
     }
 }
 
+/* The same, into the second cache. */
+static inline __attribute__((always_inline)) void fetch_second(const char *at, int64_t step, int64_t steps,
+                                                               int64_t bytes)
+{
+    for (; steps > 0; steps--, at += step) {
+        for (int64_t byte = 0; byte < bytes; byte += LINE) {
+            __builtin_prefetch(at + byte, 0, 2);
+        }
+    }
+}
+
 /* All tiles of a chunk's block. `c` is the chunk's first element of C, at line 0 of the other side. */
 static void multiply(const product *all, int64_t first, int64_t lines, int64_t step, int64_t steps, const char *block,
                      char *c, int64_t ldc, tw_args *args)
@@ -167,6 +203,7 @@ static void multiply(const product *all, int64_t first, int64_t lines, int64_t s
     const tw_stand *mine = &plan->stand[split];
     int64_t element = tw_element_bytes(plan->dtype), others = plan->size[other], width = mine->width;
     int64_t c_split = split == TW_VECTOR_SIDE ? element : ldc, c_other = split == TW_VECTOR_SIDE ? ldc : element;
+    bool wide_inner = plan->inner && plan->kc <= TW_INNER_SHORT && mine->line == element;
     bool apart =
         others > 2 && mine->format == TW_DIRECT && mine->line == element; /* for fewer it takes longer to ask */
     bool finish = all->epilogue != NULL && step + steps == plan->k;
@@ -194,6 +231,9 @@ static void multiply(const product *all, int64_t first, int64_t lines, int64_t s
             } else {
                 x = panel_at(all, split, first + i, along, step);
             }
+            if (wide_inner && j == 0) {
+                fetch_second(x + FAR * steps * mine->step, mine->step, steps, along * element);
+            }
             if (apart && j == 0 && i + (AHEAD + 1) * width <= lines) {
                 fetch(x + AHEAD * width * element, mine->step, steps, width * element);
             }
@@ -206,11 +246,15 @@ static void multiply(const product *all, int64_t first, int64_t lines, int64_t s
                       (split == TW_VECTOR_SIDE ? along : across) * element);
             }
             const tile_calls *tile = &all->tiles[along < width][last_other];
+            const tw_command *calls = tile->calls;
+            if (j == 0 && along == width && all->first[last_other].run != NULL) {
+                calls = &all->first[last_other];
+            }
             args->lda = tile->ld[0];
             args->ldb = tile->ld[1];
             for (int call = 0; call < tile->count; call++) {
-                tw_run_command(&tile->calls[call], split == TW_VECTOR_SIDE ? x : y, split == TW_VECTOR_SIDE ? y : x,
-                               corner, args);
+                tw_run_command(&calls[call], split == TW_VECTOR_SIDE ? x : y, split == TW_VECTOR_SIDE ? y : x, corner,
+                               args);
             }
             if (finish && split == TW_VECTOR_SIDE) {
                 tw_epilogue_run(all->epilogue, first + i, along, across, corner, ldc);
@@ -252,10 +296,20 @@ static void take_chunks(void *context, int64_t task)
     for (;;) {
         int64_t first = atomic_fetch_add_explicit(&all->next, 1, memory_order_relaxed) * plan->chunk;
         if (first >= size) {
+            if (all->around) {
+                tw_written_around();
+            }
             return;
         }
         int64_t lines = at_most(plan->chunk, size - first);
-        if (!plan->turned) {
+        if (all->around) {
+            tw_scalar none = tw_beta_at(plan->dtype, NULL);
+            for (int64_t end = first + lines; first < end; first += plan->piece) {
+                int64_t some = at_most(plan->piece, end - first);
+                run_chunk(all, first, some, 0, plan->k, block, turned, plan->ldc, &none);
+                tw_write_around(all->c + first * plan->ldc, turned, some * plan->ldc);
+            }
+        } else if (!plan->turned) {
             char *c = all->c + first * (plan->split == TW_VECTOR_SIDE ? element : plan->ldc);
             run_chunk(all, first, lines, 0, plan->k, block, c, plan->ldc, all->beta);
         } else {
@@ -315,7 +369,8 @@ static int64_t own_c_bytes(const tw_blocked *plan)
     if (plan->parts > 1) {
         return round_up(plan->size[0] * plan->size[1] * element, LINE);
     }
-    return plan->turned ? round_up(plan->chunk * plan->size[!plan->split] * element, LINE) : 0;
+    int64_t lines = plan->around ? plan->piece : plan->turned ? plan->chunk : 0;
+    return round_up(lines * plan->size[!plan->split] * element, LINE);
 }
 
 static int tasks_of(const tw_blocked *plan)
@@ -330,6 +385,15 @@ static int tasks_of(const tw_blocked *plan)
 int64_t tw_blocked_memory(const tw_blocked *plan)
 {
     return other_bytes(plan) + tasks_of(plan) * (block_bytes(plan) + own_c_bytes(plan));
+}
+
+const tw_kernel *tw_blocked_kernel(const tw_blocked *plan)
+{
+    int other = !plan->split;
+    int64_t lines[2];
+    lines[plan->split] = plan->stand[plan->split].width;
+    lines[other] = at_most(plan->stand[other].width, plan->size[other]);
+    return whole_kernel(plan, lines[0], lines[1], plan->stand[plan->split].format == TW_GIVEN ? TW_FAR : TW_NEAR);
 }
 
 static void prepare_other(const product *all, char *panels)
@@ -369,6 +433,7 @@ int tw_blocked_finish(const tw_blocked *made, const tw_scalar *alpha, const void
                    .c = c,
                    .beta = beta,
                    .epilogue = epilogue};
+    all.around = plan->around && tw_scalar_is(plan->dtype, beta, 0);
     tw_form form = {.dtype = plan->dtype, .mode = plan->mode, .k = plan->k};
     all.args = tw_args_of(&form);
     tw_scalar none = tw_beta_at(plan->dtype, NULL);
@@ -387,8 +452,13 @@ int tw_blocked_finish(const tw_blocked *made, const tw_scalar *alpha, const void
             return tw_fail(TW_ERROR_KERNEL, "no kernels for panels of %lld x %lld.", (long long)lines[0],
                            (long long)lines[1]);
         }
+        tile_calls *tile = &all.tiles[last & 1][last >> 1];
+        const tw_kernel *far = whole_kernel(plan, lines[0], lines[1], TW_FAR);
+        if (plan->stand[split].format == TW_GIVEN && !(last & 1) && far != NULL) {
+            all.first[last >> 1] = tile->calls[0]; /* there are no masks, nor offsets */
+            all.first[last >> 1].run = far->run;
+        }
         if (plan->flip) {
-            tile_calls *tile = &all.tiles[last & 1][last >> 1];
             for (int i = 0; i < tile->count; i++) {
                 tile->calls[i].conj ^= TW_FLAG_CONJ;
             }

@@ -19,22 +19,29 @@ typedef struct tw_stand {
     bool conj;
 } tw_stand;
 
+enum {
+    TW_INNER_SHORT = 32
+}; /* steps of a block, where C is small, k huge and a step wide: the next are asked for ahead */
+
 /* How a product is blocked; of its form, never of pointers. The product may be `turned`: what is computed is C^T, a
  * chunk at a time in memory of its own, so that the long operand is the one that fills vectors. */
 typedef struct tw_blocked {
     const char *path;
     int dtype, isa, mode;     /* of the tiles: as formats make it, not the caller's */
     bool turned, flip, inner; /* flip: the kernels' product is conjugated at the end */
+    bool around;              /* without beta, C is computed elsewhere and written around the caches */
     int split;                /* the side that is cut: TW_VECTOR_SIDE or TW_SCALAR_SIDE */
+    int filling;              /* of two sides in panels, the one whose lines fill vectors */
     int threads, parts;       /* parts of k, each summed by itself and added up: 1 unless C is small and k huge */
     double nanoseconds;       /* on one core, about */
     int64_t size[2], k;       /* lines of both sides */
     int64_t kc, chunk;        /* k steps of a block, lines of a chunk */
     int64_t lines;            /* of a chunk, near to which it is chosen */
+    int64_t piece;            /* of those that are written around the caches at a time */
     int64_t ldc;
     tw_stand stand[2];
     const tw_tiles *tiles;
-    const tw_kernel *main; /* for a tile of whole panels; NULL: as `tiles` has it */
+    const tw_kernel *main; /* for tiles of its size, one under the other; NULL: as `tiles` has it */
 } tw_blocked;
 
 /* ---- epilogue.c: what is done to C where a product ends ---- */
@@ -58,8 +65,10 @@ int tw_blocked_run(const tw_blocked *plan, const tw_scalar *alpha, const void *x
 int tw_blocked_finish(const tw_blocked *plan, const tw_scalar *alpha, const void *x, const void *y,
                       const tw_scalar *beta, void *c, const tw_epilogue *epilogue);
 
-/* The same blocks, read by those who report them. */
+/* The same blocks, read by those who report them: bytes beside the matrices, and the kernel of a tile of whole panels (NULL:
+ * several, or operands are not in panels). */
 int64_t tw_blocked_memory(const tw_blocked *plan);
+const tw_kernel *tw_blocked_kernel(const tw_blocked *plan);
 
 /* ---- route.c ---- */
 
@@ -84,6 +93,15 @@ static inline const tw_blocked *tw_blocked_of(const tw_gemm_plan *plan)
     return (const tw_blocked *)(const void *)plan->commands;
 }
 
+/* ---- onpanels.c: kernels of family packed ---- */
+
+/* Where the panel that fills vectors comes from. */
+enum { TW_NEAR, TW_FAR, TW_PLACES }; /* the second cache; memory */
+
+/* The best kernel for a whole panel on the side `filling` and so many lines of the other, at most a panel of those too; NULL:
+ * there is none. */
+const tw_kernel *tw_panel_kernel(int isa, int dtype, int filling, int64_t lines, int place);
+
 /* ---- cpu caches ---- */
 
 typedef struct tw_caches {
@@ -107,5 +125,12 @@ void tw_scale_c(int dtype, int64_t m, int64_t n, const tw_scalar *beta, void *c,
  * ld and ldc in bytes. */
 void tw_add_up(int dtype, int64_t m, int64_t n, const void *parts, int64_t ld, int count, int64_t apart, bool turned,
                const tw_scalar *beta, void *c, int64_t ldc);
+
+/* Copy to memory that nobody will read soon, without reading it first, as plain stores do. Others see it after
+ * tw_written_around. */
+void tw_write_around(char *to, const char *from, int64_t bytes);
+void tw_written_around(void);
+/* Is there a way to? */
+bool tw_writes_around(void);
 
 #endif

@@ -1,6 +1,10 @@
 /* finish.c - C put right where no kernel writes it: scaled, or added up from parts. */
 #include "blocked.h"
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 /* old * beta + value, by the plain formula; old is not read without beta. */
 static inline void put(int dtype, char *to, const tw_scalar *value, const tw_scalar *beta, bool zero)
 {
@@ -102,3 +106,52 @@ void tw_add_up(int dtype, int64_t m, int64_t n, const void *parts, int64_t ld, i
         add_up(TW_Z, m, n, parts, ld, count, apart, turned, beta, c, ldc);
     }
 }
+
+/* ---- Around the caches ---- */
+
+#if defined(__x86_64__)
+
+enum { LINE = 64 };
+
+bool tw_writes_around(void)
+{
+    return true;
+}
+
+void tw_write_around(char *to, const char *from, int64_t bytes)
+{
+    int64_t head = -(int64_t)(uintptr_t)to & (LINE - 1), done = 0;
+    if (head <= bytes) { /* whole lines only: parts of one are other chunks' */
+        memcpy(to, from, (size_t)head);
+        for (done = head; done + LINE <= bytes; done += LINE) {
+            for (int part = 0; part < LINE; part += 16) {
+                __m128i some = _mm_loadu_si128((const __m128i *)(const void *)(from + done + part));
+                _mm_stream_si128((__m128i *)(void *)(to + done + part), some);
+            }
+        }
+    }
+    memcpy(to + done, from + done, (size_t)(bytes - done));
+}
+
+void tw_written_around(void)
+{
+    _mm_sfence();
+}
+
+#else
+
+bool tw_writes_around(void)
+{
+    return false;
+}
+
+void tw_write_around(char *to, const char *from, int64_t bytes)
+{
+    memcpy(to, from, (size_t)bytes);
+}
+
+void tw_written_around(void)
+{
+}
+
+#endif

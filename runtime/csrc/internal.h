@@ -85,6 +85,25 @@ enum { TW_COST_STEPS = 4 }; /* values of k at which kernels are timed */
 /* Nanoseconds of one call of the kernel, call + k step, for k near this one: as measured on this machine, or by default. */
 tw_cost_line tw_cost_near(const tw_kernel *kernel, int64_t k);
 
+/* Nanoseconds of 64 k steps of a kernel on panels, out of the second cache or from memory; as above. */
+float tw_panel_cost(const tw_kernel *kernel, int place);
+
+enum { TW_USES = 9 }; /* numbers of lines of the other operand at which packing is measured: 1, 2, 4 ... 256 */
+
+/* What it takes to pack an operand, and to multiply it where it lies and packed: nanoseconds an element. */
+typedef struct tw_use_cost {
+    double packing, lies[TW_USES], packed[TW_USES];
+} tw_use_cost;
+
+/* As measured here with this ISA: an operand that lies along k or across, in a cache or in memory, on one thread or on all.
+ * False: nobody measured. */
+bool tw_use_cost_of(int isa, int dtype, bool along_k, int place, bool threads, tw_use_cost *cost);
+
+/* ---- onpanels.c ---- */
+
+/* Times have changed: choose kernels on panels anew. */
+void tw_panel_kernels_forget(void);
+
 /* ---- scalar.c: the four types ---- */
 
 static inline int64_t tw_element_bytes(int dtype)
@@ -175,10 +194,12 @@ tw_reach tw_kernel_reach(const tw_kernel *kernel);
 
 /* ---- tiler.c: the tiles of a plan ---- */
 
-/* A strategy, a path of route.c that is forced, and TW_REPRODUCIBLE; -1: the one asked for is unknown, and
- * tw_tiler_current says so. In one word, for a call compares it with its plan's. */
+/* A strategy, a path of route.c that is forced, TW_REPRODUCIBLE, and whether products have one thread; -1: the one asked for is
+ * unknown, and tw_tiler_current says so. In one word, for a call compares it with its plan's. */
 extern atomic_int tw_tiler_now;
-enum { TW_STRATEGY = 15, TW_PATH_SHIFT = 4, TW_REPRODUCIBLE = 256 };
+enum { TW_STRATEGY = 15, TW_PATH_SHIFT = 4, TW_REPRODUCIBLE = 256, TW_ONE_THREAD = 512 };
+
+void tw_tiler_alone(bool one_thread);
 
 enum { TW_PLAN_TILES = 256 }; /* a product of more is walked, not listed */
 
@@ -391,6 +412,7 @@ typedef struct tw_wish {
     int threads;       /* at most; 0: as many as are allowed at the time */
     bool blocked;      /* through blocks, whatever its size */
     bool reproducible; /* the same bits whatever the tiles, threads and neighbours */
+    bool alone;        /* there will be one thread, as far as is known now; tw_plan_fill sees to it */
 } tw_wish;
 
 /* What it takes to keep a plan, and the most that any takes. */

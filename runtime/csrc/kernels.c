@@ -129,6 +129,11 @@ int tw_run_kernel(const char *name, int64_t m, int64_t n, int64_t k, int conj_a,
     status = status ? status : check_ld(TW_ARGUMENT_LDA, "lda", lda, tw_mode_transposes_a(mode) ? k : m);
     status = status ? status : check_ld(TW_ARGUMENT_LDB, "ldb", ldb, tw_mode_transposes_b(mode) ? n : k);
     status = status ? status : check_ld(TW_ARGUMENT_LDC, "ldc", ldc, m);
+    if (status == TW_OK && kernel->family == TW_PACKED && (lda != m || ldb != n)) {
+        return tw_fail(lda != m ? TW_ARGUMENT_LDA : TW_ARGUMENT_LDB,
+                       "tw_run_kernel: %s takes panels: lda must be %lld and ldb %lld, not %lld and %lld.", name,
+                       (long long)m, (long long)n, (long long)lda, (long long)ldb);
+    }
     if (status == TW_OK) {
         tw_run_alone(kernel, m, n, k, conj_a, conj_b, alpha, a ? a : c, lda, b ? b : c, ldb, beta, c, ldc);
     }

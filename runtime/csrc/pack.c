@@ -1,7 +1,7 @@
 /* pack.c - packed operands that callers keep: their size, how they are made, what is checked before they are used. */
 #include "blocked.h"
 
-enum { VERSION = 1 };
+enum { VERSION = 2 };
 
 static const char magic[8] = {'T', 'W', 'P', 'A', 'C', 'K', 'E', 'D'};
 
@@ -61,7 +61,7 @@ static int describe(const char *name, int dtype, int layout, int operand, int tr
         .version = VERSION,
         .dtype = (uint8_t)tw_letters[type],
         .side = (uint8_t)side,
-        .width = (uint16_t)tw_panel_width(isa, type, side),
+        .width = (uint16_t)tw_panel_width(isa, type, TW_VECTOR_SIDE),
         .lines = operand == 'A' ? rows : columns,
         .k = operand == 'A' ? columns : rows,
         .bytes = (int64_t)sizeof *header + rows * columns * element,
@@ -191,7 +191,7 @@ int tw_packed_check(const void *packed, int64_t bytes)
     for (int isa = 0; isa < TW_ISAS && whole; isa++) {
         if (strncmp(header.isa, tw_isa_name(isa), sizeof header.isa) == 0 && tw_isa_kernels(isa) &&
             tw_isa_supported(isa)) {
-            if (header.width == tw_panel_width(isa, dtype, side)) {
+            if (header.width == tw_panel_width(isa, dtype, TW_VECTOR_SIDE)) {
                 return TW_OK;
             }
             whole = false;
@@ -209,6 +209,7 @@ int tw_packed_check(const void *packed, int64_t bytes)
 int tw_packed_fits(const void *packed, const char *name, int isa, int dtype, int side, int64_t lines, int64_t k)
 {
     tw_packed_header header;
+    isa = tw_isa_of_type(isa, dtype);
     memcpy(&header, packed, sizeof header);
     int status = check_header(&header, name);
     if (status != TW_OK) {

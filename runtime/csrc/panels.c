@@ -4,16 +4,16 @@
  * operand has neither. */
 #include "panels.h"
 
-enum { STEPS_AHEAD = 8 };
+enum { STEPS_AHEAD = 8, LINE = 64, AHEAD = 4 /* cache lines */ };
 
 #define INLINE static inline __attribute__((always_inline))
 
 int tw_panel_width(int isa, int dtype, int side)
 {
     static const uint8_t widths[TW_ISAS][TW_DTYPES][2] = {
-        [TW_ISA_SCALAR] = {{4, 4}, {4, 4}, {2, 2}, {2, 2}}, [TW_ISA_NEON] = {{8, 8}, {8, 4}, {8, 4}, {4, 4}},
+        [TW_ISA_SCALAR] = {{4, 4}, {4, 4}, {2, 2}, {2, 2}}, [TW_ISA_NEON] = {{12, 8}, {8, 4}, {8, 4}, {4, 4}},
         [TW_ISA_AVX2] = {{16, 6}, {8, 6}, {8, 3}, {4, 3}},  [TW_ISA_AVX512] = {{48, 8}, {24, 8}, {16, 6}, {8, 6}},
-        [TW_ISA_FCMA] = {{8, 8}, {8, 4}, {8, 4}, {4, 4}},
+        [TW_ISA_FCMA] = {{12, 8}, {8, 4}, {8, 4}, {4, 4}},
     };
     return widths[isa][dtype][side];
 }
@@ -100,20 +100,29 @@ INLINE void scatter(const tw_lines *source, char *to, int64_t unit, int64_t firs
     }
 }
 
+/* Eight steps of all lines before the next. Of 8 bytes each they are a cache line, which is used up before others that fall into
+ * its set push it out, and the next ones are asked for; with 4 bytes that did not help. */
 INLINE void turn(const tw_lines *source, char *to, int64_t unit)
 {
-    int64_t block = 32 / unit, pitch = source->lines * unit;
+    int64_t block = 32 / unit, run = 8, pitch = source->lines * unit;
     int64_t lines = source->lines / block * block, steps = source->k / block * block;
-    for (int64_t p = 0; p < steps; p += block) {
+    for (int64_t p = 0; p < steps; p += run) {
         for (int64_t i = 0; i < lines; i += block) {
             const char *from = source->at + i * source->line + p * unit;
-            if (unit == 4) {
-                turn8(to + p * pitch + i * unit, pitch, from, source->line);
-            } else {
-                turn4(to + p * pitch + i * unit, pitch, from, source->line);
+            if (unit == 8 && p + AHEAD * run < steps) {
+                for (int64_t j = 0; j < block; j++) {
+                    __builtin_prefetch(from + j * source->line + AHEAD * LINE);
+                }
+            }
+            for (int64_t q = 0; q < run && p + q < steps; q += block) {
+                if (unit == 4) {
+                    turn8(to + (p + q) * pitch + i * unit, pitch, from + q * unit, source->line);
+                } else {
+                    turn4(to + (p + q) * pitch + i * unit, pitch, from + q * unit, source->line);
+                }
             }
         }
-        scatter(source, to, unit, lines, source->lines - lines, p, block);
+        scatter(source, to, unit, lines, source->lines - lines, p, steps - p < run ? steps - p : run);
     }
     scatter(source, to, unit, 0, source->lines, steps, source->k - steps);
 }

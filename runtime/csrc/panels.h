@@ -7,8 +7,8 @@
 /* The two sides of a kernel: columns of A fill vectors, elements of B are taken one at a time. */
 enum { TW_VECTOR_SIDE, TW_SCALAR_SIDE };
 
-/* Rows (vector side) or columns (scalar side) of a panel. Of ISA and type alone, so that an operand packed once serves
- * every product. */
+/* Lines of a panel that fills vectors, or of the other: the tile of family packed (specs/packed.yaml). Of ISA and type
+ * alone, so that an operand packed once serves every product; its panels always are those that fill vectors. */
 int tw_panel_width(int isa, int dtype, int side);
 
 /* A part of an operand, seen as `lines` lines (its dimension in C) of k steps. */

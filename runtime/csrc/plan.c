@@ -128,8 +128,10 @@ static int fill_blocked(tw_gemm_plan *plan, int isa, int path, const tw_wish *wi
 int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room, const tw_wish *wish)
 {
     int isa, tiler = key->variant >> 16, path = tiler >> TW_PATH_SHIFT & 15;
-    tw_wish usual = {.reproducible = tiler & TW_REPRODUCIBLE};
-    wish = wish ? wish : &usual;
+    tw_wish own = {.reproducible = tiler & TW_REPRODUCIBLE};
+    own = wish ? *wish : own;
+    own.alone = own.threads == 1 || (own.threads == 0 && tiler & TW_ONE_THREAD);
+    wish = &own;
     tw_form *form = &plan->form;
     if (tw_get_num_threads() < 0) { /* here, so that what fails is every product, and none asks twice */
         return TW_ERROR_THREADS;

@@ -5,8 +5,8 @@
  *
  *     path      long operand    lies             the short one
  *     stream    where it is     along its lines  panels           few k steps at a time, so that C stays near
- *     dot       where it is     along k          lines            real types: vectors along k, eight long lines at a time
- *     direct    where it is     along k          panels           complex: elements of the long one are taken one at a time
+ *     dot       where it is     along k          lines            real types: vectors along k, some long lines at a time
+ *     direct    where it is     along k          panels           complex, or k short: elements of the long one, one at a time
  *     blocked   panels          either           panels           everything else
  *     inner     where it is     either           where it is      m and n small, k huge; k is split among threads
  *
@@ -19,7 +19,13 @@
 enum {
     LONGEST_DOT = 64,
     MOST_ROWS = 8,          /* of kernels that ask ahead */
+    LEAST_AHEAD = 512,      /* bytes of a line, else other kernels are as good */
     FROM_MEMORY = 12 << 20, /* bytes; not by the last cache's size, which hypervisors tell wrong */
+    INNER_WIDE = 256,       /* bytes of a k step: a tile takes a part of it */
+    PIECE = 4096,           /* bytes of C */
+    MOST_PIECE = 256 << 10, /* where one is as wide as a tile and C has many rows */
+    AROUND_ROWS = 32,       /* with fewer, plain stores run beside the arithmetic and are the faster */
+    AROUND_STEPS = 8,       /* k for each row of C */
     LEAST_CHUNK = 10000     /* nanoseconds */
 };
 
@@ -125,7 +131,8 @@ static bool settle(tw_blocked *plan, const tw_wish *wish, int *status)
 static void panels(tw_blocked *plan, int side)
 {
     plan->stand[side].format = TW_PANELS;
-    plan->stand[side].width = tw_panel_width(plan->isa, plan->dtype, side);
+    plan->stand[side].width =
+        tw_panel_width(plan->isa, plan->dtype, side == plan->filling ? TW_VECTOR_SIDE : TW_SCALAR_SIDE);
 }
 
 /* k in blocks of equal length, at most `most`. */
@@ -174,7 +181,7 @@ void tw_blocked_share(tw_blocked *plan)
  * block is the less often C is read and written. */
 static int64_t deepest(const tw_blocked *plan)
 {
-    int64_t step = plan->stand[TW_SCALAR_SIDE].width * tw_element_bytes(plan->dtype);
+    int64_t step = plan->stand[!plan->filling].width * tw_element_bytes(plan->dtype);
     return at_most(at_least(tw_caches_here().first / step, 64), 512);
 }
 
@@ -192,28 +199,33 @@ static bool blocked(tw_blocked *plan, const tw_wish *wish, int *status)
     return settle(plan, wish, status);
 }
 
-/* One operand comes packed. If it is the long one its panels are the chunks; nothing is turned, for panels have a side. */
+/* One operand comes packed; its panels fill vectors. If it is the long one its panels are the chunks. A short one on the scalar
+ * side is no whole panel, so that C^T is computed; not of a reproducible product, which adds that up in another order. */
 static bool given(tw_blocked *plan, const tw_wish *wish, int *status)
 {
     tw_caches caches = tw_caches_here();
     int64_t element = tw_element_bytes(plan->dtype);
     int side = wish->given == 'A' ? TW_VECTOR_SIDE : TW_SCALAR_SIDE, other = !side;
+    int width = tw_panel_width(plan->isa, plan->dtype, TW_VECTOR_SIDE);
+    if (side == TW_SCALAR_SIDE && plan->size[side] < 4 * width && !wish->reproducible) {
+        turn(plan);
+        side = TW_VECTOR_SIDE;
+        other = !side;
+    }
+    plan->filling = side;
     panels(plan, side);
     plan->stand[side].format = TW_GIVEN;
     plan->stand[side].conj = false;
     panels(plan, other);
     bool is_long = plan->size[side] >= plan->size[other];
     plan->split = is_long ? side : other;
-    int64_t most = deepest(plan);
-    if (is_long && plan->size[other] <= 2 * plan->stand[other].width) {
-        most = at_least(caches.second / 4 / (plan->size[other] * element), most); /* read from end to end */
-    } else if (!is_long && plan->size[side] <= 8 && !along_k(plan, other) && other == TW_VECTOR_SIDE &&
-               !plan->stand[other].conj) { /* what is packed already cannot be conjugated in its place */
-        plan->stand[other].format = TW_DIRECT;
-        most = 16;
+    int64_t most = deepest(plan), few = plan->stand[other].width;
+    if (is_long && plan->size[other] <= few) { /* read once: only the others' panel must stay in the first cache */
+        most = at_least(caches.first / 2 / (plan->size[other] * element), most);
     }
     plan->kc = wish->reproducible ? 256 : even(plan->k, most);
-    plan->lines = is_long ? plan->stand[side].width : caches.second * 2 / 3 / (plan->kc * element);
+    /* With few partners one panel after the other comes from memory; with more a chunk waits in the second cache. */
+    plan->lines = is_long && plan->size[other] <= 8 * few ? width : caches.second * 2 / 3 / (plan->kc * element);
     return settle(plan, wish, status);
 }
 
@@ -264,6 +276,9 @@ static bool dot(tw_blocked *plan, const tw_wish *wish, int *status)
     double bytes_long = (double)plan->size[split] * (double)plan->k * (double)element;
     bool paced = bands == 1 && (few <= 2 || bytes_long > FROM_MEMORY);
     plan->main = tw_kernel_ahead(plan->isa, plan->dtype, (int)((few + bands - 1) / bands), paced);
+    if (plan->k * element < LEAST_AHEAD) {
+        plan->main = NULL;
+    }
     if (plan->main != NULL) {
         plan->stand[split].width = plan->main->nr;
         int64_t kept =
@@ -310,9 +325,24 @@ static bool inner(tw_blocked *plan, const tw_wish *wish, int *status)
         plan->stand[side].width = tw_panel_width(plan->isa, plan->dtype, side);
     }
     plan->split = TW_VECTOR_SIDE;
-    plan->kc = even(plan->k, 256);
+    plan->kc = even(plan->k, plan->size[TW_VECTOR_SIDE] * element > INNER_WIDE ? TW_INNER_SHORT : 256);
     plan->inner = true;
     return settle(plan, wish, status);
+}
+
+/* A large C whose rows follow one another, and which is a good part of what memory has to do: plain stores would read it
+ * first. It is done a small piece at a time: memory goes on being read, ahead of time, while one is written. */
+static void choose_around(tw_blocked *plan)
+{
+    int64_t column = plan->size[0] * tw_element_bytes(plan->dtype), width = plan->stand[plan->split].width;
+    plan->around = tw_writes_around() && plan->size[0] >= AROUND_ROWS && plan->split == TW_SCALAR_SIDE &&
+                   !plan->turned && !plan->inner && plan->stand[plan->split].format == TW_DIRECT &&
+                   plan->ldc == column && column * width <= MOST_PIECE && plan->k <= AROUND_STEPS * plan->size[0] &&
+                   (double)column * (double)plan->size[1] > FROM_MEMORY;
+    plan->piece = at_least(PIECE / at_least(column, 1) / width, 1) * width;
+    if (plan->around) {
+        plan->lines = at_least(plan->lines, 64 * plan->piece);
+    }
 }
 
 /* ---- The choice ---- */
@@ -352,15 +382,36 @@ static double nanoseconds_of(const tw_form *form)
     return work > read ? work : read;
 }
 
+/* Lines of an operand of which many fall into the same sets of the first cache. */
+static bool crowded(int64_t ld)
+{
+    return ld % 2048 == 0;
+}
+
+/* Do tiles where they lie do without blocks? On one thread they are 4 to 25 % faster (docs/packed.md) as long as all three
+ * matrices stay in or near the second cache; for more threads up to where two are worth while. Not of short and long. */
+static bool tiles_do(const tw_form *form, const tw_wish *wish, const tw_caches *caches)
+{
+    int64_t m = form->m, n = form->n, k = form->k, element = tw_element_bytes(form->dtype);
+    double inputs = (double)element * (double)k * (double)(m + n),
+           all = inputs + (double)element * (double)m * (double)n;
+    bool regular = at_least(m, n) < 4 * at_most(m, n) && k < 16 * at_least(m, n),
+         near = inputs <= (double)caches->second / 2;
+    if ((double)m * (double)n * (double)k <= 96. * 96. * 96.) {
+        return near;
+    }
+    if (wish->alone && regular && all <= 1.75 * (double)caches->second) {
+        return !crowded(form->lda) && !crowded(form->ldb) && !crowded(form->ldc);
+    }
+    return near && regular && nanoseconds_of(form) < 2 * tw_thread_share(-1);
+}
+
 static int choose(const tw_form *form, const tw_wish *wish)
 {
     tw_caches caches = tw_caches_here();
-    int64_t m = form->m, n = form->n, k = form->k, element = tw_element_bytes(form->dtype);
-    double work = (double)m * (double)n * (double)k, bytes = (double)element * (double)k * (double)(m + n);
+    int64_t m = form->m, n = form->n, k = form->k;
     int64_t s = at_most(m, n), l = at_least(m, n);
-    /* Tiles where they lie are the faster up to about 300 x 300, but they run on one thread: up to where two are worth while. */
-    bool small = work <= 96. * 96. * 96. || (l < 4 * s && nanoseconds_of(form) < 2 * tw_thread_share(-1));
-    if (small && bytes <= (double)caches.second / 2) {
+    if (tiles_do(form, wish, &caches)) {
         return wish->reproducible ? TW_PATH_BLOCKED : TW_PATH_TILES;
     }
     if (l <= 128 && k >= 16 * l) {
@@ -374,7 +425,7 @@ static int choose(const tw_form *form, const tw_wish *wish)
     if (!along) {
         return s <= 128 ? TW_PATH_STREAM : TW_PATH_BLOCKED;
     }
-    if (k <= 8 && s <= 16) {
+    if (k <= 8) {
         return TW_PATH_DIRECT; /* no vector along k would be full */
     }
     switch (form->dtype) {
@@ -383,7 +434,7 @@ static int choose(const tw_form *form, const tw_wish *wish)
     case TW_Z:
         return s <= 48 ? TW_PATH_DIRECT : TW_PATH_BLOCKED;
     default:
-        return s <= LONGEST_DOT ? TW_PATH_DOT : TW_PATH_BLOCKED;
+        return s <= LONGEST_DOT ? TW_PATH_DOT : s <= 128 && k <= 128 ? TW_PATH_DIRECT : TW_PATH_BLOCKED;
     }
 }
 
@@ -415,6 +466,7 @@ int tw_route(const tw_form *form, int isa, int path, const tw_wish *wish, tw_blo
         plan->nanoseconds = nanoseconds_of(form);
         if (paths[path].make(plan, wish, &status)) {
             plan->path = paths[path].name;
+            choose_around(plan);
             *found = true;
             return TW_OK;
         }

@@ -148,6 +148,9 @@ static bool kernel_size_is_right(workspace *bench, const tw_kernel *kernel, int 
     s.lda = special && special->lda ? special->lda : (s.op_a.trans ? most : m) + 2;
     s.ldb = special && special->ldb ? special->ldb : (s.op_b.trans ? n : most) + PADDING;
     s.ldc = special && special->ldc ? special->ldc : m + 1;
+    if (kernel->family == TW_PACKED) {
+        s.lda = m, s.ldb = n;
+    }
     for (int conj = 0; conj < 4; conj++) {
         s.op_a.conj = conj & 1, s.op_b.conj = conj >> 1;
         if (!tw_kernel_conjugates(kernel, s.op_a.conj, s.op_b.conj)) {

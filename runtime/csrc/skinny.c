@@ -1,43 +1,86 @@
 /* skinny.c - plans that may take an operand packed: whether packing pays, and running them.
  *
- * The estimate is a roofline: a product takes the longer of its arithmetic and its traffic with memory, packing what it
- * reads and writes. Rates are of a core and cautious; a plan says what it reckoned with tw_gemm_plan_blocks. */
+ * That is reckoned from what this machine was seen to take for packing, for products with an operand where it lies and for
+ * products with it packed (tuning.c), by type, by how the operand lies and whether it fits the caches, and by how many
+ * lines the other has, on one thread or on all. Where nobody measured, nothing is packed but on request. */
 #include <stdlib.h>
 
 #include "blocked.h"
 
-/* Multiply-adds of one real a second, and bytes a second: from memory, and copied from memory to memory. */
-static const double adds = 40e9, read = 25e9, copied = 6e9;
+enum {
+    LEAST_LINES = 192, /* shorter operands were not measured */
+    LEAST_K = 128,
+    WIDEST = 1 << (TW_USES - 1),
+    MEASURED_CACHED = 5 << 20, /* bytes: about what was measured in a cache */
+    MOST_CACHED = 12 << 20,    /* from here on memory, however large the last cache is said to be */
+    SURELY = 2 /* times as many uses as pay for packing: what was measured is another matrix's, on another day */
+};
 
 typedef struct estimate {
+    bool known;
     double plain, packed, packing; /* seconds: a product either way, and packing once */
 } estimate;
 
-/* Packing the operand of `lines` lines, where the other has `others`. */
-static estimate reckon(const tw_form *form, int64_t lines, int64_t others)
+/* Between the numbers of lines that were measured times are drawn as straight lines; beyond the last they are in proportion. */
+static double at_others(const double *times, double others)
 {
-    double element = (double)tw_element_bytes(form->dtype), k = (double)form->k;
-    double reals = tw_is_complex(form->dtype) ? 4 : 1, wide = tw_is_complex(form->dtype) ? element / 2 : element;
-    double work = (double)lines * (double)others * k * reals * wide / 4 / adds;
-    double bytes = (double)lines * k * element;
-    double once = bytes / (bytes > (double)tw_caches_here().last / 2 ? copied : 3 * copied);
-    double floor = bytes > (double)tw_caches_here().last / 2 ? bytes / read : 0;
-    estimate e = {.packed = work > floor ? work : floor, .packing = once};
-    /* Unpacked, a long operand with few partners is read where it lies, as fast as its panels; one with very many is packed
-     * on the way at little cost. Between them panels save about a twentieth (measured: docs/skinny.md). */
-    e.plain = others >= 48 && others <= 128 ? 1.05 * e.packed : e.packed;
-    return e;
+    if (others >= WIDEST) {
+        return times[TW_USES - 1] * others / WIDEST;
+    }
+    int i = 0;
+    while (i < TW_USES - 2 && others >= (double)(2 << i)) {
+        i++;
+    }
+    double from = (double)(1 << i);
+    return times[i] + (times[i + 1] - times[i]) * (others - from) / from;
 }
 
+/* Packing that operand of a product of kernels for `isa`, as if it came from there. */
+static estimate reckon_from(const tw_form *form, int isa, int operand, bool threads, int place)
+{
+    bool first = operand == 'A';
+    int64_t lines = first ? form->m : form->n, others = first ? form->n : form->m;
+    bool along_k = first ? form->trans_a : !form->trans_b;
+    tw_use_cost cost;
+    if (lines < LEAST_LINES || form->k < LEAST_K || others < 1 ||
+        !tw_use_cost_of(isa, form->dtype, along_k, place, threads, &cost)) {
+        return (estimate){.known = false};
+    }
+    double scale = (double)lines * (double)form->k * 1e-9;
+    return (estimate){.known = true,
+                      .plain = at_others(cost.lies, (double)others) * scale,
+                      .packed = at_others(cost.packed, (double)others) * scale,
+                      .packing = cost.packing * scale};
+}
+
+/* Products after which packing has paid; -1: never, or nobody knows. What saves less than a tenth is within the error. */
 static double payback_of(const estimate *e)
 {
     double saved = e->plain - e->packed;
-    return saved > e->packed * 0.01 ? e->packing / saved : -1;
+    return e->known && saved > e->packed * 0.1 ? e->packing / saved : -1;
 }
 
-static int64_t lines_of(const tw_form *form, bool exchanged, int operand)
+/* Where it comes from, by its size; between the two that were measured, the one where packing saves less. */
+static estimate reckon(const tw_form *form, int isa, int operand, bool threads)
 {
-    return (operand == 'A') != exchanged ? form->m : form->n;
+    double lines = (double)(operand == 'A' ? form->m : form->n), element = (double)tw_element_bytes(form->dtype);
+    double bytes = lines * (double)form->k * element;
+    estimate near = reckon_from(form, isa, operand, threads, TW_NEAR),
+             far = reckon_from(form, isa, operand, threads, TW_FAR);
+    if (bytes <= MEASURED_CACHED) {
+        return near;
+    }
+    if (bytes > MOST_CACHED || bytes > (double)tw_caches_here().last / 2) {
+        return far;
+    }
+    double soon = payback_of(&near), late = payback_of(&far);
+    return soon < 0 || (late >= 0 && late < soon) ? near : far;
+}
+
+/* The kernels' name of the caller's operand. */
+static int seen_as(int operand, bool exchanged)
+{
+    return (operand == 'A') != exchanged ? 'A' : 'B';
 }
 
 int tw_skinny_plan_create(tw_gemm_plan **plan, int dtype, int layout, int transa, int transb, int64_t m, int64_t n,
@@ -79,17 +122,13 @@ int tw_skinny_plan_create(tw_gemm_plan **plan, int dtype, int layout, int transa
     }
     if (pack == '?') {
         pack = m >= n ? 'A' : 'B';
-        int64_t lines = lines_of(&form, row, pack), others = lines_of(&form, row, pack == 'A' ? 'B' : 'A');
-        estimate e = reckon(&form, lines, others);
+        estimate e = reckon(&form, asked, seen_as(pack, row), (threads > 0 ? threads : tw_threads_allowed()) > 1);
         double payback = payback_of(&e);
-        bool small = (double)m * (double)n * (double)k < 96. * 96. * 96.;
-        if (small || payback < 0 || (double)reuse < payback) {
+        if (payback < 0 || (double)reuse < SURELY * payback) {
             pack = 'N';
         }
     }
-    tw_wish wish = {.given = pack == 'N'            ? 0
-                             : (pack == 'A') != row ? 'A'
-                                                    : 'B',
+    tw_wish wish = {.given = pack == 'N' ? 0 : seen_as(pack, row),
                     .threads = threads,
                     .reproducible = variant >> 16 & TW_REPRODUCIBLE};
     status = tw_plan_make("tw_skinny_plan_create", &key, &wish, plan);
@@ -152,16 +191,19 @@ void tw_gemm_plan_blocks(const tw_gemm_plan *plan, tw_plan_blocks *blocks)
     }
     const tw_form *form = &plan->form;
     int operand = plan->packed ? plan->packed : plan->key.m >= plan->key.n ? 'A' : 'B';
-    estimate e = reckon(form, lines_of(form, plan->exchanged, operand),
-                        lines_of(form, plan->exchanged, operand == 'A' ? 'B' : 'A'));
+    tw_blocked shared = {.threads = 1};
+    if (plan->blocked) {
+        shared = *tw_blocked_of(plan);
+        tw_blocked_share(&shared);
+    }
+    estimate e = reckon(form, plan->served_by, seen_as(operand, plan->exchanged), shared.threads > 1);
+    blocks->known = e.known;
     blocks->seconds = plan->packed ? e.packed : e.plain;
     blocks->packing = e.packing;
     blocks->payback = payback_of(&e);
     if (!plan->blocked) {
         return;
     }
-    tw_blocked shared = *tw_blocked_of(plan);
-    tw_blocked_share(&shared);
     bool swapped = plan->exchanged != shared.turned; /* the vector side is the caller's B */
     blocks->kc = shared.kc;
     blocks->chunk = shared.chunk;
@@ -171,4 +213,6 @@ void tw_gemm_plan_blocks(const tw_gemm_plan *plan, tw_plan_blocks *blocks)
     blocks->split = (shared.split == TW_VECTOR_SIDE) != swapped ? 'A' : 'B';
     blocks->format_a = "gpcd"[shared.stand[swapped].format];
     blocks->format_b = "gpcd"[shared.stand[!swapped].format];
+    const tw_kernel *kernel = tw_blocked_kernel(&shared);
+    blocks->kernel = kernel ? kernel->name : NULL;
 }

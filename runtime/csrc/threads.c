@@ -77,6 +77,7 @@ static void begin(void)
         long number = strtol(wish, &end, 10);
         bool plain = wish[0] >= '0' && wish[0] <= '9' && *end == '\0';
         atomic_store(&setting, plain && number >= 1 && number <= TW_MOST_THREADS ? (int)number : -1);
+        tw_tiler_alone(plain && number == 1);
     }
     pthread_atfork(NULL, NULL, child);
 }
@@ -95,6 +96,7 @@ int tw_get_num_threads(void)
         number = counted < TW_MOST_THREADS ? counted : TW_MOST_THREADS;
         int none = 0; /* another thread's choice, made meanwhile, stands */
         number = atomic_compare_exchange_strong(&setting, &none, number) ? number : none;
+        tw_tiler_alone(number == 1);
     }
     return number > 0 ? number : refuse_wish();
 }
@@ -108,6 +110,7 @@ int tw_set_num_threads(int threads)
                        threads, TW_MOST_THREADS);
     }
     atomic_store(&setting, threads);
+    tw_tiler_alone(threads == 1);
     return TW_OK;
 }
 

@@ -75,6 +75,15 @@ int tw_tiler_set(const char *name)
     return TW_OK;
 }
 
+void tw_tiler_alone(bool one_thread)
+{
+    load();
+    int now = atomic_load(&tw_tiler_now), next = one_thread ? now | TW_ONE_THREAD : now & ~TW_ONE_THREAD;
+    if (now >= 0 && next != now) {
+        tw_choose(&tw_tiler_now, next);
+    }
+}
+
 /* ---- The strategies ---- */
 
 /* Where tiles go; count = -1: more than there is room for. */

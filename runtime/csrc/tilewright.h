@@ -224,6 +224,8 @@ typedef struct tw_plan_blocks {
     char format_a, format_b; /* 'g' packed by the caller, 'p' packed at each call, 'c' lines copied, 'd' where it is */
     double seconds, packing; /* what a product, and packing the operand that may be packed, is thought to take */
     double payback;          /* products after which packing has paid; -1: never */
+    int known;               /* 0: nobody measured here what packing takes, and those three are 0, 0 and -1 */
+    const char *kernel;      /* of a tile of whole panels; NULL: several kernels, or no panels */
 } tw_plan_blocks;
 
 TW_API void tw_gemm_plan_blocks(const tw_gemm_plan *plan, tw_plan_blocks *blocks);
@@ -371,6 +373,11 @@ TW_API double tw_kernel_cost(const char *name, int64_t k);
  * least a few microseconds. m = 0 or n = 0: the largest it does. TW_ERROR_WRONG, and no time, where its product is not
  * exactly right before and after. */
 TW_API int tw_kernel_time(const char *name, int64_t m, int64_t n, int64_t k, double seconds, double *nanoseconds);
+/* Nanoseconds that a call of a kernel on panels takes for k steps, the panels that fill its vectors being read one after the
+ * other from so many bytes, once: from memory, or whatever cache holds them. Any finite numbers there. */
+TW_API int tw_panel_kernel_time(const char *name, const void *panels, int64_t bytes, int64_t k, double *nanoseconds);
+/* Read the file again: plans made from now on go by it. */
+TW_API void tw_tuning_renew(void);
 
 /* ---- Single kernels, for tests ---- */
 

@@ -47,8 +47,9 @@ static bool prepare(timed *t)
 {
     int64_t element = tw_element_bytes(t->kernel->dtype);
     int64_t columns_a = t->trans_a ? t->m : t->k, columns_b = t->trans_b ? t->k : t->n;
-    t->lda = (t->trans_a ? t->k : t->m) + PADDING;
-    t->ldb = (t->trans_b ? t->n : t->k) + PADDING;
+    int gap = t->kernel->family == TW_PACKED ? 0 : PADDING;
+    t->lda = (t->trans_a ? t->k : t->m) + gap;
+    t->ldb = (t->trans_b ? t->n : t->k) + gap;
     t->ldc = t->m + PADDING;
     int64_t size_a = t->lda * columns_a, size_b = t->ldb * columns_b, size_c = t->ldc * t->n;
     int64_t room_a = (size_a * element / 64 + 2) * 64, room_b = (size_b * element / 64 + 2) * 64,
@@ -182,6 +183,46 @@ int tw_time_kernel(const struct tw_kernel *kernel, int64_t m, int64_t n, int64_t
                        kernel->name, t.m, t.n, t.k);
     }
     *nanoseconds = least;
+    return TW_OK;
+}
+
+int tw_panel_kernel_time(const char *name, const void *panels, int64_t bytes, int64_t k, double *nanoseconds)
+{
+    double exact;
+    *nanoseconds = 0;
+    const tw_kernel *kernel = tw_find_kernel(name);
+    if (kernel == NULL || kernel->family != TW_PACKED) {
+        return tw_fail(TW_ERROR_KERNEL, "tw_panel_kernel_time: no kernel on panels is called %.80s.", name);
+    }
+    int status = tw_time_kernel(kernel, 0, 0, 17, 0, &exact); /* is it right? */
+    if (status != TW_OK) {
+        return status;
+    }
+    bool turned = kernel->vector_dim != 0;
+    int64_t element = tw_element_bytes(kernel->dtype), width = turned ? kernel->nr : kernel->mr;
+    int64_t lines = turned ? kernel->mr : kernel->nr, panel = width * k * element, count = k > 0 ? bytes / panel : 0;
+    if (count < 1) {
+        return tw_fail(TW_ERROR_KERNEL, "tw_panel_kernel_time: %lld bytes are no panel of %lld steps.",
+                       (long long)bytes, (long long)k);
+    }
+    int64_t ldc = (turned ? lines : width) + PADDING, other_bytes = (lines * k * element / 64 + 1) * 64,
+            c_bytes = (ldc * (turned ? width : lines) * element / 64 + 1) * 64;
+    char *other = aligned_alloc(64, (size_t)(other_bytes + c_bytes));
+    if (other == NULL) {
+        return tw_fail(TW_ERROR_MEMORY, "tw_panel_kernel_time: out of memory.");
+    }
+    fill(kernel->dtype, other, lines * k, 2);
+    tw_form form = {.dtype = kernel->dtype, .mode = kernel->mode, .k = k, .ldc = ldc * element};
+    tw_scalar one = tw_alpha_at(kernel->dtype, NULL), zero = tw_beta_at(kernel->dtype, NULL);
+    tw_args args = tw_args_of(&form);
+    tw_args_scale(&args, kernel->dtype, &one, &zero);
+    int64_t begin = now();
+    for (int64_t i = 0; i < count; i++) {
+        const char *at = (const char *)panels + i * panel;
+        kernel->run(turned ? other : at, turned ? at : other, other + other_bytes, &args);
+    }
+    *nanoseconds = (double)(now() - begin) / (double)count;
+    free(other);
     return TW_OK;
 }
 

@@ -3,11 +3,15 @@
  * Times come from a file that `build.py tune` (runtime/tuning.py) leaves in TILEWRIGHT_TUNING, or $XDG_DATA_HOME/tilewright, or
  * ~/.local/share/tilewright, named after this machine. It is read once, when the first plan is made:
  *
- *     tilewright tuning 1
+ *     tilewright tuning 2
  *     machine AMD EPYC, family 26 model 2 stepping 1, L1d 48K, L1i 32K, L2 1024K, L3 32768K
  *     kernels 0123456789abcdef 3128                       digest and number of the kernels timed
  *     4210 6101 12004 41777                               a line a kernel, in the table's order: picoseconds for
  *     -                                                   k = 1, 4, 16, 64; "-": not timed; "!": computes wrong
+ *     14400 15010                                         a kernel on panels: 64 steps, from the second cache and from memory
+ *     packing avx512                                      then 32 lines, for s d c z, an operand across or along k, in a cache
+ *     400000 133000 131000 ...                            or memory, one thread or all: picoseconds for 1000 elements, to pack
+ *     -                                                   it and, for 1, 2, 4 ... 256 lines of the other, where it lies and packed
  *     end 0123456789abcdef                                FNV-1a of all bytes before this line
  *
  * A file that is cut off, damaged, another machine's or other kernels' is refused as a whole and the defaults are used;
@@ -22,16 +26,32 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "internal.h"
+#include "blocked.h"
 
-enum { STEPS = TW_COST_STEPS, MOST_BYTES = 1 << 22, GROUPS = TW_ISAS * TW_DTYPES * TW_MODES };
+enum {
+    FORMAT = 2,
+    STEPS = TW_COST_STEPS,
+    MOST_BYTES = 1 << 22,
+    GROUPS = TW_ISAS * TW_DTYPES * TW_MODES,
+    USES = TW_DTYPES * 2 * TW_PLACES * 2,
+    USE_NUMBERS = 1 + 2 * TW_USES
+};
 
 static const int steps[STEPS] = {1, 4, 16, 64};
 static const float never = 1e9F;     /* nanoseconds: what a kernel that computes wrong costs */
 static const float cycle = 1 / 3.0F; /* nanoseconds a cycle of the defaults is taken for, absent any measurement */
 
+/* What a file says. */
+typedef struct content {
+    int uses_isa; /* -1: packing was not measured */
+    int64_t uses[USES][USE_NUMBERS];
+    float times[][STEPS]; /* of each kernel; on panels: by place, and nothing */
+} content;
+
 typedef struct costs {
     int measured; /* kernels with a time of their own */
+    int uses_isa;
+    tw_use_cost uses[USES];
     char status[768];
     tw_cost_line lines[][STEPS - 1]; /* by kernel: a line from steps[i] to steps[i + 1]; the last one goes on */
 } costs;
@@ -156,8 +176,13 @@ static int64_t number(reader *r)
     return digits > 0 && digits < 11 ? value : -1;
 }
 
+static bool on_panels(const tw_kernel *kernel)
+{
+    return kernel->family == TW_PACKED;
+}
+
 /* One kernel's line: its nanoseconds, or what stands for them; false: it is no such line. */
-static bool times_of(reader *r, float times[STEPS])
+static bool times_of(reader *r, int count, float times[STEPS])
 {
     times[0] = 0;
     if (skip(r, "-\n")) {
@@ -167,9 +192,9 @@ static bool times_of(reader *r, float times[STEPS])
         times[0] = never;
         return true;
     }
-    for (int i = 0; i < STEPS; i++) {
+    for (int i = 0; i < count; i++) {
         int64_t picoseconds = number(r);
-        if (picoseconds <= 0 || !skip(r, i < STEPS - 1 ? " " : "\n")) {
+        if (picoseconds <= 0 || !skip(r, i < count - 1 ? " " : "\n")) {
             return false;
         }
         times[i] = (float)picoseconds / 1000;
@@ -177,9 +202,43 @@ static bool times_of(reader *r, float times[STEPS])
     return true;
 }
 
-/* Times of all kernels from a file's content; TW_OK, or why it is refused, where `name` stands for the file. `times` may
- * be NULL. */
-static int read_times(const char *text, size_t length, const char *name, float (*times)[STEPS])
+/* What packing takes; false: these are no such lines. */
+static bool uses_of(reader *r, content *found)
+{
+    if (!skip(r, "packing ")) {
+        return false;
+    }
+    found->uses_isa = -1;
+    if (skip(r, "-\n")) {
+        return true;
+    }
+    for (int isa = 0; isa < TW_ISAS && found->uses_isa < 0; isa++) {
+        reader before = *r;
+        if (skip(r, tw_isa_name(isa)) && skip(r, "\n")) {
+            found->uses_isa = isa;
+        } else {
+            *r = before;
+        }
+    }
+    for (int i = 0; i < USES && found->uses_isa >= 0; i++) {
+        found->uses[i][0] = 0;
+        for (int j = 0; j < USE_NUMBERS && !(j == 0 && skip(r, "-\n")); j++) {
+            found->uses[i][j] = number(r);
+            if (found->uses[i][j] <= 0 || !skip(r, j < USE_NUMBERS - 1 ? " " : "\n")) {
+                return false;
+            }
+        }
+    }
+    return found->uses_isa >= 0;
+}
+
+static content *new_content(void)
+{
+    return calloc(1, sizeof(content) + (size_t)(tw_kernel_count + 1) * STEPS * sizeof(float));
+}
+
+/* All that a file's content says; TW_OK, or why it is refused, where `name` stands for the file. */
+static int read_content(const char *text, size_t length, const char *name, content *into)
 {
     static const char tail[] = "end 0123456789abcdef\n";
     reader r = {text, text + length};
@@ -187,9 +246,9 @@ static int read_times(const char *text, size_t length, const char *name, float (
         return tw_fail(TW_ERROR_TUNING, "%s is corrupt: it does not begin as a tuning file does.", name);
     }
     int64_t format = number(&r);
-    if (format != 1) {
-        return tw_fail(TW_ERROR_TUNING, "%s is stale: its format is %lld, this library reads 1.", name,
-                       (long long)format);
+    if (format != FORMAT) {
+        return tw_fail(TW_ERROR_TUNING, "%s is stale: its format is %lld, this library reads %d.", name,
+                       (long long)format, FORMAT);
     }
     size_t body = length - (sizeof tail - 1);
     char sum[sizeof tail];
@@ -221,12 +280,14 @@ static int read_times(const char *text, size_t length, const char *name, float (
         return tw_fail(TW_ERROR_TUNING, "%s is corrupt: this library has %d kernels.", name, tw_kernel_count);
     }
     for (int i = 0; i < tw_kernel_count; i++) {
-        float unused[STEPS];
-        if (!times_of(&r, times ? times[i] : unused)) {
+        if (!times_of(&r, on_panels(&tw_kernels[i]) ? TW_PLACES : STEPS, into->times[i])) {
             return tw_fail(TW_ERROR_TUNING, "%s is corrupt: the line of kernel %s.", name, tw_kernels[i].name);
         }
     }
-    return r.at == r.end ? TW_OK : tw_fail(TW_ERROR_TUNING, "%s is corrupt: it goes on after the last kernel.", name);
+    if (!uses_of(&r, into)) {
+        return tw_fail(TW_ERROR_TUNING, "%s is corrupt: what follows the last kernel is not what packing takes.", name);
+    }
+    return r.at == r.end ? TW_OK : tw_fail(TW_ERROR_TUNING, "%s is corrupt: it goes on after its end.", name);
 }
 
 int tw_tuning_check(const void *text, int64_t length)
@@ -234,11 +295,17 @@ int tw_tuning_check(const void *text, int64_t length)
     if (text == NULL || length < 0) {
         return tw_fail(TW_ERROR_TUNING, "tw_tuning_check: there is nothing to check.");
     }
-    return read_times(text, (size_t)length, "the text", NULL);
+    content *unused = new_content();
+    if (unused == NULL) {
+        return tw_fail(TW_ERROR_MEMORY, "tw_tuning_check: out of memory.");
+    }
+    int status = read_content(text, (size_t)length, "the text", unused);
+    free(unused);
+    return status;
 }
 
-/* The file's content, to be freed; NULL, with the reason in `why`, where there is none. */
-static char *content(const char *name, size_t *length, char *why, size_t size)
+/* The file's text, to be freed; NULL, with the reason in `why`, where there is none. */
+static char *text_of(const char *name, size_t *length, char *why, size_t size)
 {
     /* Not to wait where the name is a pipe's. */
     int file = open(name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -292,7 +359,7 @@ static void smooth(float (*times)[STEPS])
 {
     for (int i = 1; i < tw_kernel_count; i++) {
         const tw_kernel *kernel = &tw_kernels[i];
-        for (int j = i - 1; j >= 0 && is_timed(times[i]); j--) {
+        for (int j = i - 1; j >= 0 && is_timed(times[i]) && !on_panels(kernel); j--) {
             const tw_kernel *other = &tw_kernels[j];
             bool along = kernel->vector_dim == 0;
             if (group_of(other) != group_of(kernel) || other->vector_dim != kernel->vector_dim ||
@@ -315,7 +382,9 @@ static void draw_lines(costs *into, float (*times)[STEPS])
 {
     double measured[GROUPS] = {0}, expected[GROUPS] = {0};
     for (int i = 0; i < tw_kernel_count && times; i++) {
-        if (times[i][0] > 0 && times[i][0] < never) {
+        if (is_timed(times[i]) && on_panels(&tw_kernels[i])) {
+            into->measured++;
+        } else if (is_timed(times[i])) {
             int group = group_of(&tw_kernels[i]);
             for (int step = 0; step < STEPS; step++) { /* in units of the default: each kernel counts the same */
                 measured[group] += (double)(times[i][step] / default_at(i, steps[step]));
@@ -328,6 +397,15 @@ static void draw_lines(costs *into, float (*times)[STEPS])
         int group = group_of(&tw_kernels[i]);
         float scale = expected[group] > 0 ? (float)(measured[group] / expected[group]) : cycle;
         float at[STEPS];
+        if (on_panels(&tw_kernels[i])) {
+            for (int place = 0; place < TW_PLACES; place++) { /* where others have pieces of k */
+                float whole = !times || times[i][0] <= 0 ? cycle * default_at(i, 64)
+                              : times[i][0] < never      ? times[i][place]
+                                                         : never;
+                into->lines[i][place] = (tw_cost_line){0, whole / 64};
+            }
+            continue;
+        }
         for (int step = 0; step < STEPS; step++) {
             bool timed = times && times[i][0] > 0;
             at[step] = !timed ? scale * default_at(i, steps[step]) : times[i][0] < never ? times[i][step] : never;
@@ -336,6 +414,19 @@ static void draw_lines(costs *into, float (*times)[STEPS])
             float slope = (at[step + 1] - at[step]) / (float)(steps[step + 1] - steps[step]);
             slope = slope > 0 ? slope : 0; /* noise: more steps never cost less */
             into->lines[i][step] = (tw_cost_line){at[step] - slope * (float)steps[step], slope};
+        }
+    }
+}
+
+static void take_uses(costs *into, const content *said)
+{
+    into->uses_isa = said ? said->uses_isa : -1;
+    for (int i = 0; i < USES && into->uses_isa >= 0; i++) {
+        tw_use_cost *cost = &into->uses[i];
+        cost->packing = (double)said->uses[i][0] * 1e-6;
+        for (int j = 0; j < TW_USES; j++) {
+            cost->lies[j] = (double)said->uses[i][1 + 2 * j] * 1e-6;
+            cost->packed[j] = (double)said->uses[i][2 + 2 * j] * 1e-6;
         }
     }
 }
@@ -352,35 +443,36 @@ static const costs *all(void)
         return NULL;
     }
     const char *name = tw_tuning_path();
-    float (*times)[STEPS] = NULL;
+    content *said = NULL;
     char why[sizeof mine->status - 32] = "";
     size_t length;
-    char *text = name[0] ? content(name, &length, why, sizeof why) : NULL;
+    char *text = name[0] ? text_of(name, &length, why, sizeof why) : NULL;
     if (name[0] == '\0') {
         snprintf(why, sizeof why, wish[0] ? "TILEWRIGHT_TUNING=off" : "no folder for tuning files: HOME is not set");
     }
     if (text != NULL) {
-        times = calloc((size_t)tw_kernel_count + 1, sizeof *times);
-        if (times == NULL) {
+        said = new_content();
+        if (said == NULL) {
             snprintf(why, sizeof why, "memory was short");
-        } else if (read_times(text, length, name, times) != TW_OK) {
+        } else if (read_content(text, length, name, said) != TW_OK) {
             snprintf(why, sizeof why, "%.*s", (int)sizeof why - 1, tw_error_message());
-            free(times);
-            times = NULL;
+            free(said);
+            said = NULL;
         }
     }
-    if (times != NULL) {
-        smooth(times);
+    if (said != NULL) {
+        smooth(said->times);
     }
-    draw_lines(mine, times);
-    if (times != NULL) {
+    draw_lines(mine, said ? said->times : NULL);
+    take_uses(mine, said);
+    if (said != NULL) {
         snprintf(mine->status, sizeof mine->status, "measured: %d of %d kernels, %.600s", mine->measured,
                  tw_kernel_count, name);
     } else {
         snprintf(mine->status, sizeof mine->status, "defaults: %s", why);
     }
     free(text);
-    free(times);
+    free(said);
     if (!atomic_compare_exchange_strong(&loaded, &found, mine)) {
         free(mine);
         return found;
@@ -392,6 +484,29 @@ const char *tw_tuning_status(void)
 {
     const costs *found = all();
     return found ? found->status : "defaults: memory was short";
+}
+
+void tw_tuning_renew(void)
+{
+    atomic_store(&loaded, NULL); /* the old ones may be in use: they stay */
+    tw_panel_kernels_forget();
+}
+
+float tw_panel_cost(const tw_kernel *kernel, int place)
+{
+    const costs *found = all();
+    return found ? 64 * found->lines[kernel - tw_kernels][place].step : 0;
+}
+
+bool tw_use_cost_of(int isa, int dtype, bool along_k, int place, bool threads, tw_use_cost *cost)
+{
+    const costs *found = all();
+    int index = ((dtype * 2 + along_k) * TW_PLACES + place) * 2 + threads;
+    bool known = found != NULL && found->uses_isa == isa && found->uses[index].packing > 0;
+    if (known) {
+        *cost = found->uses[index];
+    }
+    return known;
 }
 
 tw_cost_line tw_cost_near(const tw_kernel *kernel, int64_t k)
@@ -406,8 +521,8 @@ tw_cost_line tw_cost_near(const tw_kernel *kernel, int64_t k)
     if (found == NULL) {
         return (tw_cost_line){cycle * tw_kernel_costs[index].call, cycle * tw_kernel_costs[index].step};
     }
-    int piece = 0;
-    while (piece < STEPS - 2 && k >= steps[piece + 1]) {
+    int piece = 0; /* of a kernel on panels: out of the second cache */
+    while (!on_panels(kernel) && piece < STEPS - 2 && k >= steps[piece + 1]) {
         piece++;
     }
     return found->lines[index][piece];

@@ -122,3 +122,14 @@ def test_blas_compares_numpy_with_itself_preloaded() -> None:
     assert all(0 < ns < 1e5 for row in data["calls"].values() for ns in row)
     assert "tilewright" in data["calls"]
     assert "worst: " in printed
+
+
+def test_panels_times_every_variant() -> None:
+    """A variant whose name is taken apart wrongly, or a place that is not measured."""
+    printed, data = bench("panels", "--types", "z")
+    names = [name for name in data["kernels"] if name.startswith("gemm_z_")]
+    assert names
+    assert len(data["variants"]) == len(names)
+    assert all(row["gflops_near"] > 0 and row["gb_far"] > 0 and row["type"] == "z" for row in data["variants"])
+    assert data["packing"] is None
+    assert f"{data['isa']}; a sum reads " in printed

@@ -64,6 +64,7 @@ def test_a_wrong_output_is_seen_wherever_it_is() -> None:
     assert ran.stdout.split() == ["True", "False", "False", "False", "False"]
 
 
+@pytest.mark.timeout(600)  # five processes that import torch, beside whatever else runs
 def test_vlm_compares_with_float64(tmp_path: Path) -> None:
     """A row held against another's reference; a difference lost when it is written; a row that fails in silence."""
     rows = ["torch", "packed", "packed, pruned 33%"]

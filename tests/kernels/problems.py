@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .cases import DTYPES, Case
+from .cases import AT_END, DTYPES, SPARSE, Case
 from .worker import Kernel
 
 Array = NDArray[Any]
@@ -55,7 +55,14 @@ def problem(
     seed: int = 0,
     **settings: Any,
 ) -> Case:
-    """A case with data that the arguments determine; C holds NaN when beta says that nobody reads it."""
+    """A case with data that the arguments determine; C holds NaN when beta says that nobody reads it.
+
+    Panels have no gaps between their steps, whatever `settings` say.
+    """
+    if kernel.on_panels:
+        pads, places = settings.get("pads", (0, 0, 0)), settings.get("place", (AT_END,) * 3)
+        settings["pads"] = (0, 0, pads[2])
+        settings["place"] = (*(AT_END if place == SPARSE else place for place in places[:2]), places[2])
     m, n = size
     a_shape = (m, k) if kernel.mode[0] == "n" else (k, m)
     b_shape = (k, n) if kernel.mode[1] == "n" else (n, k)

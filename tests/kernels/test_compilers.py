@@ -81,6 +81,7 @@ def callers(names: list[str], arch: str) -> str:
             "isa": f"TW_ISA_{kernel['isa'].upper()}",
             "dtype": "sdcz".index(kernel["dtype"]),
             "mode": MODES.index(kernel["mode"]),
+            "family": f"TW_{kernel['family'].upper()}",
             **{key: int(kernel[key]) for key in ("vector_dim", "mask_span", "paired", "mr", "nr")},
         }
         rest = ", ".join(f".{field} = {value}" for field, value in fields.items())

@@ -14,9 +14,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from generator.isa.base import find
+
 ISA_NAMES = ("scalar", "neon", "avx2", "avx512", "fcma")
 MODES = ("nn", "nt", "tn", "tt", "nc", "cn", "tc")
 OPERANDS = ("A", "B", "C", "args", "lanes")
+PACKED = 1  # of the families in tw_kernel.h
 
 # tw_call of worker.h: three operands, kernel, has_lanes, tw_args, lanes, and what the worker answers.
 CALL = struct.Struct("<" + "QIIQII" * 3 + "iI" + "qqqqQQQQ16s16s16s16s" + "32s" + "iiqQ")
@@ -45,6 +48,13 @@ class Kernel:
     paired: bool
     mr: int
     nr: int
+    on_panels: bool = False
+    """A and B have the leading dimensions of the tile and no others."""
+
+    @property
+    def adds_old(self) -> bool:
+        """Whether it asks if beta is 1, to add C as it is."""
+        return find(self.isa, self.dtype).adds_old
 
     def sizes(self) -> list[tuple[int, int]]:
         """Every (m, n) the kernel promises to do: its own, and with a masked last vector column the smaller ones."""
@@ -128,9 +138,12 @@ class Worker:
         elif word == "isas":
             self.isas = frozenset(rest)
         elif word == "kernel":
-            isa, dtype, mode, _family, vector_dim, mask_span, paired, *tile = (int(field) for field in rest[1:])
+            isa, dtype, mode, family, vector_dim, mask_span, paired, *tile = (int(field) for field in rest[1:])
             names = rest[0], ISA_NAMES[isa], "sdcz"[dtype], MODES[mode]
-            kernel = Kernel(len(self.kernels), *names, vector_dim, mask_span, bool(paired), *tile)
+            mr, nr = tile
+            kernel = Kernel(
+                len(self.kernels), *names, vector_dim, mask_span, bool(paired), mr, nr, on_panels=family == PACKED
+            )
             if kernel.name in self.kernels:
                 raise AssertionError(f"{kernel.name} is twice in the kernel table")
             self.kernels[kernel.name] = kernel

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import pickletools
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,12 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tilewright.runtime as tw
+from tilewright.runtime import reuse, tuning
 from tilewright.runtime._library import ffi, lib, text
 
+from ..support import ROOT
 from .guarded import guarded
 from .problems import DTYPES, LAYOUTS, RUNNABLE, Array, forced, integers, place
 
-SIZES = st.sampled_from([1, 2, 5, 8, 9, 17, 48, 50, 97])
+SIZES = st.sampled_from([1, 2, 5, 8, 9, 17, 48, 50, 97, 250])
 OPERATIONS: dict[str, Any] = {"N": lambda x: x, "T": lambda x: x.T, "C": lambda x: x.T.conj()}
 
 
@@ -190,19 +197,71 @@ def test_options_outside_their_values(changes: dict[str, Any], words: str) -> No
     assert words in str(refused.value)
 
 
-def test_packing_is_decided_by_reuse() -> None:
-    """Packing that never pays, or one that is not done though it does; explain says which."""
-    once = tw.skinny_plan(4000, 64, 4000, np.float32, reuse=1)
-    often = tw.skinny_plan(4000, 64, 4000, np.float32, reuse=1000)
-    assert (once.packs, often.packs) == (None, "a")
-    x = np.ones((4000, 4000), np.float32)
-    assert once.pack(x) is x
-    how = tw.explain(often)
-    assert how.path == "packed"
-    assert how.blocks is not None
-    assert how.blocks.formats[0] == "packed by plan.pack"
-    assert "pays after" in str(how)
-    assert tw.skinny_plan(8, 8, 8, np.float32, reuse=10**9).packs is None
+def test_panels_are_as_wide_as_their_kernels() -> None:
+    """Widths in panels.c and in specs/packed.yaml that differ: whole panels would go to kernels for edges."""
+    names = [text(lib.tw_kernel_name(index)) for index in range(lib.tw_kernel_total())]
+    tiles = {(name, *map(int, name.split("__")[0].rsplit("_", 1)[1].split("x"))) for name in names if "_packed" in name}
+    for isa in (isa for isa in RUNNABLE if isa != "scalar"):
+        for dtype, letter in zip(DTYPES, "sdcz", strict=True):
+            with forced(isa):
+                plan = tw.skinny_plan(300, 3, 300, dtype, pack="b", trans_b="T")
+                header = bytes(plan.pack(np.ones((3, 300), dtype)).__getstate__()[3][:16])
+            width = int.from_bytes(header[14:16], sys.byteorder)
+            mine = [(m, n, "_turned" in name) for name, m, n in tiles if f"_{letter}_" in name and f"__{isa}_" in name]
+            few = max(n for m, n, turned in mine if not turned)
+            plain = {(width, lines, False) for lines in range(1, few + 1)}
+            assert set(mine) == plain | {(lines, width, True) for lines in range(1, few + 1)}
+
+
+def test_nothing_is_packed_where_nobody_measured() -> None:
+    """A guess taken for knowledge; explain says what is missing."""
+    plan = tw.skinny_plan(4000, 64, 4000, np.float32, reuse=10**9)
+    assert plan.packs is None
+    assert "was not measured: tune() does" in str(tw.explain(plan))
+
+
+DECIDED = """
+import sys, numpy as np, tilewright.runtime as tw
+def packs(*what, threads=1, **rest): return tw.skinny_plan(*what, threads=threads, **rest).packs
+s, far, near = np.float32, 8192, 512
+assert packs(far, 64, far, s, reuse=1000) is None        # saves nothing
+assert [packs(far, 4, far, s, reuse=r) for r in (7, 9)] == [None, "a"]    # pays after 4
+assert packs(far, 3, far, s, reuse=9) == "a"             # between 2 and 4 lines
+assert packs(4, far, far, s, reuse=9, trans_b="T") == "b"
+assert packs(far, 4, far, s, reuse=9, trans_a="T") is None    # across k: measured to save nothing
+assert packs(near, 4, near, s, reuse=19) is None and packs(near, 4, near, s, reuse=21) == "a"
+assert packs(far, 600, far, s, reuse=10**6) is None      # in proportion beyond 256
+assert packs(100, 4, far, s, reuse=10**9) is None and packs(far, 4, 100, s, reuse=10**9) is None   # not measured
+assert packs(far, 4, far, np.float64, reuse=10**9) is None
+assert packs(far, 4, far, s, threads=2, reuse=10**9) is None      # two threads: measured to save nothing
+x = np.ones((near, near), s)
+assert tw.skinny_plan(near, 64, near, s).pack(x) is x
+how = tw.explain(tw.skinny_plan(far, 4, far, s, reuse=100, threads=1))
+assert how.path == "packed" and how.blocks.formats[0] == "packed by plan.pack", how
+assert np.isclose(how.blocks.payback, 4) and "pays after 4.0 products" in str(how)
+assert np.isclose(how.blocks.seconds, far * far * 100e-12) and np.isclose(how.blocks.packing, far * far * 400e-12)
+print(how.blocks.kernel)
+"""
+
+
+def test_packing_is_decided_by_what_was_measured(tmp_path: Path) -> None:
+    """Packing that never pays, or one that is not done though it does; a cell taken for another; explain says which."""
+    cells = {cell: [400_000, *[100_000, 100_000] * 9] for cell in reuse._cells()}
+    for lines in range(3):  # 1, 2 and 4 lines: saves 100 of 200
+        cells["s along far one"][1 + 2 * lines] = 200_000
+        cells["s along near one"][1 + 2 * lines] = 140_000
+    data = tuning.compiled_form(
+        text(lib.tw_machine()), text(lib.tw_kernels_digest()), tuning._kernels(), {}, {},
+        reuse.Packing(text(lib.tw_isa_name(lib.tw_isa_current())), cells),
+    )  # fmt: skip
+    assert lib.tw_tuning_check(data, len(data)) == lib.TW_OK
+    environment = {**os.environ, "TILEWRIGHT_TUNING": str(tmp_path)}
+    where = "from tilewright.runtime._library import *; print(text(lib.tw_tuning_path()))"
+    run = partial(subprocess.run, env=environment, capture_output=True, text=True, cwd=ROOT)
+    Path(run([sys.executable, "-c", where]).stdout.strip()).write_bytes(data)
+    ran = run([sys.executable, "-c", DECIDED])
+    assert ran.returncode == 0, ran.stderr
+    assert "_packed" in ran.stdout or ran.stdout.strip() == "None"
 
 
 def test_sizes_that_no_address_holds() -> None:

@@ -136,6 +136,37 @@ def test_long_lines(dtype: str, few: int) -> None:
         assert np.array_equal(tw.gemm(a, b), a @ b)
 
 
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize(("n", "k"), [(32, 3), (33, 40), (100, 8), (112, 70)])
+@pytest.mark.parametrize("dtype", ["float32", "complex64"])
+def test_large_c(dtype: str, n: int, k: int, number: int) -> None:
+    """C written around the caches: what lies beside it in the first and last cache line, and where pieces meet.
+
+    beta, for which C must be read; rows that do not follow one another, so that plain stores must do.
+    """
+    rng = np.random.default_rng(n)
+    item = np.dtype(dtype).itemsize
+    m = 13 * 2**20 // (n * item) + 5
+    a, b = (integers(rng, shape, np.dtype(dtype)) for shape in ((m, k), (k, n)))
+    exact = a @ b
+    memory = np.full(m * (n + 1) + 64, -7, dtype)
+    with threads(number):
+        for first in (1, 3):
+            c = memory[first : first + m * n].reshape(m, n)
+            c[:] = np.nan
+            tw.gemm(a, b, out=c)
+            assert np.array_equal(c, exact)
+            tw.gemm(a, b, out=c, beta=2)
+            assert np.array_equal(c, 3 * exact)
+            assert np.all(memory[:first] == -7)
+            assert np.all(memory[first + m * n :] == -7)
+            memory[:] = -7
+        wide = memory[: m * (n + 1)].reshape(m, n + 1)
+        tw.gemm(a, b, out=wide[:, :n])
+    assert np.array_equal(wide[:, :n], exact)
+    assert np.all(wide[:, n] == -7)
+
+
 @pytest.mark.parametrize("way", ["auto", *PATHS])
 def test_a_path_is_what_it_is_called(way: str) -> None:
     """Tests of a path that all went another way."""
@@ -228,3 +259,41 @@ def test_reproducible_by_environment() -> None:
             env={**os.environ, "TILEWRIGHT_REPRODUCIBLE": value},
         )  # fmt: skip
         assert run.stdout == f"{wanted}\n"
+
+
+def test_one_thread_takes_tiles_further() -> None:
+    """A product of 200 x 200 on one thread packed for nothing; or tiles where lines crowd in few sets of the cache."""
+    paths = {}
+    for number in (1, 2):
+        with threads(number):
+            lib.tw_thread_share(25000.0)
+            for ld in (200, 1024):
+                plan = tw.gemm_plan(200, 200, 200, np.float32, lda=ld, ldb=ld, ldc=ld)
+                paths[number, ld] = tw.explain(plan).path
+    assert paths == {(1, 200): "tiles", (1, 1024): "blocked", (2, 200): "blocked", (2, 1024): "blocked"}
+    alone = tw.skinny_plan(200, 200, 200, np.float32, pack=None, threads=1)
+    assert tw.explain(alone).path == "tiles"
+
+
+EXTENT = st.one_of(st.integers(1, 300), st.sampled_from([1000, 4096, 10**5, 10**6]))
+
+
+@given(
+    dtype=st.sampled_from(DTYPES), sizes=st.tuples(EXTENT, EXTENT, EXTENT),
+    trans=st.tuples(*[st.sampled_from("NTC")] * 2), pack=st.sampled_from([None, "a", "b"]),
+    number=st.sampled_from([1, 2, 5]), same=st.booleans(), way=st.sampled_from(["auto", *PATHS]),
+)  # fmt: skip
+@settings(max_examples=400)
+def test_memory_beside_the_matrices_is_bounded(
+    dtype: np.dtype[Any], sizes: tuple[int, int, int], trans: tuple[str, str], pack: str | None, number: int,
+    same: bool, way: str,
+) -> None:  # fmt: skip
+    """A chunk of C^T, or a block, that grows with the matrix: at most one packed operand, and 2 MB for each thread."""
+    m, n, k = sizes
+    with threads(number), path(way):
+        plan = tw.skinny_plan(m, n, k, dtype, trans_a=trans[0], trans_b=trans[1], pack=pack, reproducible=same)
+        blocks = tw.explain(plan).blocks
+    if blocks is not None:
+        whole = [size * k * dtype.itemsize for size, x in zip((m, n), blocks.formats, strict=True)
+                 if x in ("packed at each call", "copied")]  # fmt: skip
+        assert blocks.memory <= max(whole, default=0) + number * (2 << 20)

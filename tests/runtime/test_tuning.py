@@ -57,7 +57,7 @@ def content(
     times: dict[str, list[int]] | None = None,
 ) -> bytes:
     """A file with one time for all kernels, or these."""
-    all_alike = {kernel: [1000, 2000, 3000, 4000] for kernel in kernels}
+    all_alike = {kernel: [1000, 2000, 3000, 4000][: 2 if tuning.on_panels(kernel) else 4] for kernel in kernels}
     made: bytes = tuning.compiled_form(machine, digest, kernels, all_alike if times is None else times, {})
     return made
 
@@ -105,9 +105,10 @@ def test_a_whole_file_is_used(tmp_path: Path) -> None:
 
 
 BODY = content()[:-21]
+NO_PACKING = b"packing -\n"
 BAD = {
     "empty": (b"", "is corrupt: it does not begin"),
-    "another format": (resealed(BODY.replace(b"tuning 1", b"tuning 2", 1)), "is stale: its format is 2"),
+    "another format": (resealed(BODY.replace(b"tuning 2", b"tuning 3", 1)), "is stale: its format is 3"),
     "cut off": (content()[:-30], "is corrupt: its checksum"),
     "without its end": (BODY, "is corrupt: its checksum"),
     "half written": (content()[: len(BODY) // 2], "is corrupt: its checksum"),
@@ -115,8 +116,11 @@ BAD = {
     "foreign": (content(machine="Intel 4004, L1d 0K"), "is foreign: it is of Intel 4004, L1d 0K; this machine is "),
     "stale": (content(digest="0123456789abcdef"), "is stale: its kernels are 0123456789abcdef, this library's "),
     "too few kernels": (content(kernels=KERNELS[:-1]), f"is corrupt: this library has {len(KERNELS)} kernels"),
-    "a line missing": (resealed(BODY[: BODY.rindex(b"\n", 0, -1) + 1]), f"the line of kernel {KERNELS[-1]}"),
-    "a line too many": (resealed(BODY + b"1 2 3 4\n"), "is corrupt: it goes on after the last kernel"),
+    "a line missing": (resealed(BODY[: BODY.rindex(b"\n", 0, -12) + 1] + NO_PACKING), "of kernel " + KERNELS[-1]),
+    "a line too many": (resealed(BODY + b"1 2 3 4\n"), "is corrupt: it goes on after its end"),
+    "packing missing": (resealed(BODY.removesuffix(NO_PACKING)), "what follows the last kernel is not what packing"),
+    "packing of no ISA": (resealed(BODY.replace(NO_PACKING, b"packing abc\n")), "what follows the last kernel is not"),
+    "packing cut off": (resealed(BODY.replace(NO_PACKING, b"packing scalar\n-\n1 2\n")), "what follows the last"),
     "no number": (content(times={KERNELS[0]: [1, 2, 3, -4]}), f"the line of kernel {KERNELS[0]}"),
     "zero": (content(times={KERNELS[0]: [0, 2, 3, 4]}), f"the line of kernel {KERNELS[0]}"),
     "a huge number": (content(times={KERNELS[0]: [1, 2, 3, 10**30]}), f"the line of kernel {KERNELS[0]}"),
@@ -166,8 +170,9 @@ def test_damaged_files_never_crash(at: int, with_: bytes, cut: int, seal: bool) 
     elif not said:
         lines = body.decode().split("\n")
         assert lines[:3] == BODY.decode().split("\n")[:3]
-        assert len(lines) == len(KERNELS) + 4
-        assert all(line in ("-", "!") or len(line.split(" ")) == 4 for line in lines[3:-1])
+        assert len(lines) == len(KERNELS) + 5
+        for line, kernel in zip(lines[3:], KERNELS, strict=False):
+            assert line in ("-", "!") or len(line.split(" ")) == (2 if tuning.on_panels(kernel) else 4)
 
 
 @given(
@@ -327,6 +332,7 @@ def test_a_kernel_found_wrong_is_marked(tmp_path: Path) -> None:
         "class Lib:\n"
         "    def __getattr__(self, name): return getattr(tuning_lib, name)\n"
         "    def tw_kernel_time(self, *rest): return tuning_lib.TW_ERROR_WRONG\n"
+        "    tw_panel_kernel_time = tw_kernel_time\n"
         "tuning_lib, tuning.lib = tuning.lib, Lib()\n"
         "result = tw.tune(0.05)\nassert result.wrong and not result.times\nprint('wrong' in str(result))"
     )

@@ -21,7 +21,9 @@ def applied(name: str, z: Tensor) -> Tensor:
     """torch's own activation."""
     if name.startswith("gelu"):
         return functional.gelu(z, approximate="tanh" if name == "gelu_tanh" else "none")
-    return {"none": lambda x: x, "relu": functional.relu, "silu": functional.silu}[name](z)
+    functions: dict[str, Any] = {"none": lambda x: x, "relu": functional.relu, "silu": functional.silu}
+    out: Tensor = functions[name](z)
+    return out
 
 
 @given(
