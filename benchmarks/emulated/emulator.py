@@ -64,9 +64,11 @@ class Case:
         >>> Case("call", "s", "NN", 5, 5, 10).needed, Case("call", "z", "NN", 2, 2, 2).needed
         (100, 16)
         """
-        lanes = 4 if self.letter in "sc" else 2
+        lanes, each = 4 if self.letter in "sc" else 2, 4 if self.letter in "cz" else 1
+        if self.way == "fcma":  # numbers as they lie, two instructions a product
+            lanes, each = lanes // 2, 2
         vectors = min(-(-self.m // lanes) * self.n, self.m * -(-self.n // lanes))
-        return vectors * self.k * (4 if self.letter in "cz" else 1)
+        return vectors * self.k * each
 
 
 @dataclass(frozen=True)
