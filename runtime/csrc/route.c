@@ -26,7 +26,8 @@ enum {
     MOST_PIECE = 256 << 10, /* where one is as wide as a tile and C has many rows */
     AROUND_ROWS = 32,       /* with fewer, plain stores run beside the arithmetic and are the faster */
     AROUND_STEPS = 8,       /* k for each row of C */
-    LEAST_CHUNK = 10000     /* nanoseconds */
+    LEAST_CHUNK = 10000,    /* nanoseconds */
+    MOST_CHUNK = 3 << 19    /* bytes of a thread's own memory */
 };
 
 static int64_t at_most(int64_t x, int64_t y)
@@ -170,6 +171,11 @@ void tw_blocked_share(tw_blocked *plan)
     if (plan->threads > 1 && plan->stand[plan->split].format != TW_PANELS && !plan->turned) {
         /* Nothing is kept for a chunk, and each costs threads a fight for the counter. */
         lines = at_least(lines, (int64_t)(LEAST_CHUNK / plan->nanoseconds * (double)plan->size[plan->split]));
+    }
+    if (plan->turned) { /* a chunk has C^T beside its block */
+        int64_t block = plan->stand[plan->split].format == TW_PANELS ? plan->kc : 0;
+        lines = at_most(lines, MOST_CHUNK / ((plan->size[!plan->split] + block) * tw_element_bytes(plan->dtype)));
+        lines = at_least(lines, 1);
     }
     int64_t each = (plan->size[plan->split] + plan->threads - 1) / plan->threads;
     int64_t count = at_least((each + lines - 1) / lines, 1);
@@ -345,6 +351,13 @@ static void choose_around(tw_blocked *plan)
     }
 }
 
+/* Is a panel's share of C^T more than a thread may have? */
+static bool is_wide(const tw_blocked *plan)
+{
+    int64_t line = plan->size[!plan->split] * tw_element_bytes(plan->dtype);
+    return plan->turned && !plan->inner && plan->stand[plan->split].width * line > MOST_CHUNK;
+}
+
 /* ---- The choice ---- */
 
 typedef bool (*path_fn)(tw_blocked *plan, const tw_wish *wish, int *status);
@@ -464,7 +477,7 @@ int tw_route(const tw_form *form, int isa, int path, const tw_wish *wish, tw_blo
         *plan = begin(form, isa);
         plan->threads = wish->threads > 0 ? wish->threads : TW_MOST_THREADS;
         plan->nanoseconds = nanoseconds_of(form);
-        if (paths[path].make(plan, wish, &status)) {
+        if (paths[path].make(plan, wish, &status) && !is_wide(plan)) {
             plan->path = paths[path].name;
             choose_around(plan);
             *found = true;
