@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import importlib.metadata
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -84,15 +85,15 @@ def _nan_first(value: float) -> float:
     return float("inf") if value != value else value
 
 
-class Way:
+class Way(ABC):
     """One way to run a stack."""
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
 
+    @abstractmethod
     def run(self, x: Array) -> Run:
         """Return what multiplies these tokens, made ready."""
-        raise NotImplementedError
 
 
 class Eager(Way):

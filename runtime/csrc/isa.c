@@ -45,12 +45,22 @@ int tw_isa_kernels(int isa)
 
 int tw_isa_of_type(int isa, int dtype)
 {
-    for (int i = 0; i < tw_kernel_count && tw_isa_bases[isa] != isa; i++) {
-        if (tw_kernels[i].isa == isa && tw_kernels[i].dtype == dtype) {
-            return isa;
-        }
+    static _Atomic(uint8_t) known[TW_ISAS][TW_DTYPES]; /* the answer + 1: packed products ask each time */
+    int base = tw_isa_bases[isa];
+    if (base == isa) {
+        return isa;
     }
-    return tw_isa_bases[isa];
+    int found = atomic_load_explicit(&known[isa][dtype], memory_order_relaxed) - 1;
+    if (found < 0) {
+        found = base;
+        for (int i = 0; i < tw_kernel_count && found == base; i++) {
+            if (tw_kernels[i].isa == isa && tw_kernels[i].dtype == dtype) {
+                found = isa;
+            }
+        }
+        atomic_store_explicit(&known[isa][dtype], (uint8_t)(found + 1), memory_order_relaxed);
+    }
+    return found;
 }
 
 int tw_isa_supported(int isa)
