@@ -6,7 +6,7 @@
  *           for each panel of the chunk                        comes from the second
  *             the tile's kernels
  *
- * The other operand is packed once, before, by all threads; or it comes packed. What the papers call nc, pc, mc, jr and ir
+ * The other operand is packed once, first, by all threads; or it comes packed. What the papers call nc, pc, mc, jr and ir
  * are the same loops: AutoTSMM (arXiv 2208.08088), after Goto and van Zijl de Geijn. */
 #include "product.h"
 
@@ -281,6 +281,7 @@ static void take_chunks(void *context, int64_t task)
     int64_t element = tw_element_bytes(plan->dtype), size = plan->size[plan->split];
     bool asks = all->far.share.run != NULL, near = false;
     int64_t lines, then_lines, then;
+    tw_packing_join(&all->packing);
     for (int64_t first = take(all, &lines); first < size; first = then, lines = then_lines) {
         then = asks ? take(all, &then_lines) : size; /* what is asked for must be known */
         if (all->around) {
@@ -391,13 +392,14 @@ const tw_kernel *tw_blocked_kernel(const tw_blocked *plan)
     return whole_kernel(plan, lines[0], lines[1], plan->stand[plan->split].format == TW_GIVEN ? TW_FAR : TW_NEAR);
 }
 
-static void prepare_other(const tw_product *all, char *panels)
+/* Copy the other operand's lines, or say how its panels are to be made: threads make them before they take chunks. */
+static void prepare_other(tw_product *all, char *panels)
 {
     const tw_blocked *plan = all->plan;
     int other = !plan->split;
     tw_lines whole = lines_of(all, other, 0, plan->size[other], 0, plan->k);
     if (plan->stand[other].format == TW_PANELS) {
-        tw_pack_panels(&whole, plan->stand[other].width, plan->threads, panels);
+        tw_packing_begin(&all->packing, &whole, plan->stand[other].width, panels);
     } else {
         tw_pack_lines(&whole, panels, pitch_of(plan));
     }

@@ -25,6 +25,7 @@ typedef struct tw_product {
     const tw_blocked *plan;
     const char *operand[2]; /* by side, as stored or given */
     const char *panels;     /* of the other operand */
+    tw_packing packing;     /* which makes them, unless they were given */
     char *c;
     const tw_scalar *beta;
     const tw_epilogue *epilogue;
