@@ -56,7 +56,8 @@ bool tw_multiply_given(const tw_product *all, const tw_block *block, const char 
             c_other = split == TW_VECTOR_SIDE ? block->ldc : element;
     int64_t panel = width * plan->k * element; /* from one to the next */
     bool finish = all->epilogue != NULL && block->step + steps == plan->k;
-    bool wide = steps >= DEEP;
+    bool afar = others * steps * element > tw_caches_here().second / 2; /* the other's panels, all of them */
+    bool reads = steps >= DEEP && (args->flags & TW_FLAG_BETA);
     /* The last of the whole passes ask: what was asked for early others would push out. */
     int64_t asks = next != NULL && far->share.run != NULL ? steps / TURN * far->asks : 0, full = others / most;
     int64_t sharing = asks > 0 ? full - at_most((width * steps * element + asks - 1) / asks, full) : full;
@@ -66,10 +67,10 @@ bool tw_multiply_given(const tw_product *all, const tw_block *block, const char 
         int64_t across = at_most(most, others - j);
         bool last = across < most, share = pass >= sharing && pass < full;
         const char *y = all->panels + (j * plan->k + block->step * across) * element;
-        /* The other's next panel comes from afar as well: a piece of it is asked for with every tile of this one. */
+        /* Where the other's next panel comes from afar as well, a piece of it is asked for with every tile of this one. */
         int64_t after = at_most(most, others - j - across);
         const char *ahead = all->panels + ((j + across) * plan->k + block->step * after) * element,
-                   *end = ahead + (wide ? after * steps * element : 0);
+                   *end = ahead + (afar ? after * steps * element : 0);
         int64_t piece = ((end - ahead) * width / block->lines + LINE - 1) / LINE * LINE;
         for (int64_t i = 0, along; i < block->lines; i += along) {
             bool twin = far->twin.run != NULL && i + 2 * width <= block->lines;
@@ -79,7 +80,7 @@ bool tw_multiply_given(const tw_product *all, const tw_block *block, const char 
             for (const char *stop = ahead + at_most(piece, end - ahead); ahead < stop; ahead += LINE) {
                 __builtin_prefetch(ahead, 0, 2);
             }
-            if (wide) {
+            if (reads) {
                 tw_fetch(corner, block->ldc, split == TW_VECTOR_SIDE ? across : along,
                          (split == TW_VECTOR_SIDE ? along : across) * element);
             }

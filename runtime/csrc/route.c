@@ -226,12 +226,14 @@ static bool given(tw_blocked *plan, const tw_wish *wish, int *status)
     bool is_long = plan->size[side] >= plan->size[other];
     plan->split = is_long ? side : other;
     int64_t most = deepest(plan), few = plan->stand[other].width;
-    if (is_long && plan->size[other] <= few) { /* read once: only the others' panel must stay in the first cache */
-        most = at_least(caches.first / 2 / (plan->size[other] * element), most);
+    if (is_long) { /* the longer what is read lies in a row the better; read once: the others' panel comes along */
+        most *= plan->size[other] <= few ? 4 : 2;
     }
     plan->kc = wish->reproducible ? 256 : even(plan->k, most);
-    /* With few partners one panel after the other comes from memory; with more a chunk waits in the second cache. */
-    plan->lines = is_long && plan->size[other] <= 8 * few ? width : caches.second * 2 / 3 / (plan->kc * element);
+    /* With few partners one panel after the other comes from memory; with more a chunk waits in the second cache, and of one
+     * that came packed the next as well. */
+    int64_t room = is_long ? caches.second / 3 : caches.second * 2 / 3;
+    plan->lines = is_long && plan->size[other] <= 8 * few ? width : room / (plan->kc * element);
     return settle(plan, wish, status);
 }
 
