@@ -141,9 +141,9 @@ def test_long_lines(dtype: str, few: int) -> None:
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(("m", "n", "k"), [(389, 133, 2100), (1100, 101, 3002), (2200, 130, 64)])
 def test_lines_where_they_are(m: int, n: int, k: int, dtype: np.dtype[Any], number: int) -> None:
-    """Lines read in place, from a cache and, asked for ahead, from memory: blocks of k, chunks and panels that meet wrongly.
+    """Lines read in place, from a cache or, asked for ahead, from memory: blocks, chunks, panels that meet wrongly.
 
-    A share of the lines asked for that is negative or beyond all bounds; C^T where C was meant, with either side the longer.
+    A share of the lines asked for that is beyond all bounds; C^T where C was meant, with either side the longer.
     """
     rng = np.random.default_rng(m)
     a, b = (integers(rng, shape, dtype) for shape in ((m, k), (k, n)))
