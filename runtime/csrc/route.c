@@ -20,7 +20,7 @@
 enum {
     TALL = 4, /* times as long as wide */
     LONGEST_DOT = 64,
-    SHORT_LINES = 64,       /* k steps */
+    SHORT_LINES = 8,        /* k steps */
     MOST_ROWS = 8,          /* of kernels that ask ahead */
     LEAST_AHEAD = 512,      /* bytes of a line, else other kernels are as good */
     FROM_MEMORY = 12 << 20, /* bytes; not by the last cache's size, which hypervisors tell wrong */
@@ -448,8 +448,9 @@ static bool tiles_do(const tw_form *form, const tw_wish *wish, const tw_caches *
     return near && regular && nanoseconds_of(form) < 2 * tw_thread_share(-1);
 }
 
-/* Is `direct` faster than `dot`, of real numbers? Where s elements fill vectors. Kernels of dot that ask ahead (AVX-512) are better
- * at lines from memory: those must be long, and of more than a vector. Without such kernels dot is for one line or two. */
+/* Is `direct` faster than `dot`, of real numbers? Where s elements fill vectors. Kernels of dot that ask ahead (AVX-512, not for
+ * the shortest lines) are better from memory unless lines are long and there is more than a vector; where no such kernels are,
+ * dot is for one line or two. */
 static bool fills(const tw_form *form, int isa, int64_t s, int64_t l)
 {
     int64_t element = tw_element_bytes(form->dtype), bytes = s * element, line = form->k * element;
@@ -457,7 +458,10 @@ static bool fills(const tw_form *form, int isa, int64_t s, int64_t l)
     if (isa != TW_ISA_AVX512) {
         return s > 2 && !jams(isa, form->m >= form->n ? form->lda : form->ldb);
     }
-    return line >= (far ? FAR_LINES : LEAST_AHEAD) && bytes >= (far ? VECTOR + 1 : VECTOR) &&
+    if (line < LEAST_AHEAD) {
+        return bytes > VECTOR / 2;
+    }
+    return (!far || line >= FAR_LINES) && bytes >= (far ? VECTOR + 1 : VECTOR) &&
            10 * bytes >= 6 * round_up(bytes, VECTOR);
 }
 
