@@ -30,7 +30,7 @@ enum {
     AROUND_ROWS = 32,       /* with fewer, plain stores run beside the arithmetic and are the faster */
     AROUND_STEPS = 1,       /* k for each row of C */
     DEEPEST_DIRECT = 1024,  /* k steps of a block */
-    DIRECT_LINES = 128,     /* of a chunk: with its block's panel they stay in the second cache */
+    DIRECT_LINES = 256,     /* of a chunk: once for so many a panel comes from the last cache */
     ASKED = 1024,           /* bytes of a line, before hardware follows it */
     VECTOR = 64,            /* bytes */
     FAR_LINES = 4096,       /* bytes of a line that comes from memory, for `direct` */
