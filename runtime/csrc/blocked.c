@@ -173,7 +173,10 @@ static void multiply(const tw_product *all, int64_t first, int64_t lines, int64_
     bool apart =
         others > 2 && mine->format == TW_DIRECT && mine->line == element; /* for fewer it takes longer to ask */
     bool finish = all->epilogue != NULL && step + steps == plan->k;
-    bool wide = steps >= DEEP, panels = wide && plan->stand[other].format <= TW_PANELS;
+    bool wide = steps >= DEEP;
+    /* Not for lines that are read one element at a time: hardware has time enough to fetch the panel then. */
+    bool panels = wide && plan->stand[other].format <= TW_PANELS && !along_k(mine->format, mine, element);
+    int64_t asked = at_most(plan->ahead, steps * element);
     args->k = steps;
     args->ldc = ldc;
     for (int64_t j = 0; j < others; j += plan->stand[other].width) {
@@ -202,6 +205,10 @@ static void multiply(const tw_product *all, int64_t first, int64_t lines, int64_
             }
             if (apart && j == 0 && i + (AHEAD + 1) * width <= lines) {
                 tw_fetch(x + AHEAD * width * element, mine->step, steps, width * element);
+            }
+            if (asked > 0) { /* a share with each of the panels: too much at a time would stop the arithmetic */
+                int64_t from = width * j / others, to = width * at_most(j + across, others) / others;
+                fetch(x + (2 * width + from) * mine->line, mine->line, to - from, asked);
             }
             for (const char *stop = next + at_most(piece, end - next); next < stop; next += LINE) {
                 __builtin_prefetch(next, 0, 2);
