@@ -22,8 +22,8 @@ ARGS: dict[str, tuple[str, int, str]] = {
     "far": (
         "int64_t",
         8,
-        "twin kernels: how much further the second panel lies than if it stood beside the first; those that share: what "
-        "they ask for, in bytes from A",
+        "twin kernels: how much further the second panel lies than beside the first; those that share: from A to what "
+        "they ask for",
     ),
     "alpha": ("tw_scalar", 16, "read under TW_FLAG_ALPHA"),
     "beta": ("tw_scalar", 16, "read under TW_FLAG_BETA"),

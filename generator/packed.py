@@ -65,7 +65,9 @@ def packed_entries(reader: Reader) -> Iterator[Entry]:
 
 def _variants(reader: Reader, row: Located) -> Iterator[dict[str, Any]]:
     if not isinstance(row["variants"], list) or not all(isinstance(variant, Located) for variant in row["variants"]):
-        reader.fail(row, "variants", "variants must be a list of {fetch, unroll, interleave, turned, twin, share, lines}")
+        reader.fail(
+            row, "variants", "variants must be a list of {fetch, unroll, interleave, turned, twin, share, lines}"
+        )
     for variant in row["variants"]:
         reader.keys(variant, {*_VARIANT, "lines"}, set())
         for key, value in variant.items():
@@ -80,7 +82,7 @@ def _variants(reader: Reader, row: Located) -> Iterator[dict[str, Any]]:
 
 
 def _kernels(row: Located, letter: str, variant: dict[str, Any], where: str) -> Iterator[Entry]:
-    """One variant: numbers of lines of the other operand, all unless it says which, on either side (`turned`) or only as B.
+    """One variant: all numbers of lines of the other operand that it is for, on either side (`turned`) or only as B.
 
     A twin has two panels of rows, whose steps are as far apart as it is told: a harness that knows of none gives it one
     matrix.

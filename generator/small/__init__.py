@@ -7,4 +7,13 @@ from .outer import outer_product
 from .quad import quad_product
 from .tile import LINE, Program, Tile
 
-__all__ = ["LINE", "Program", "Tile", "dot_product", "dot_product_ahead", "lanes_product", "outer_product", "quad_product"]
+__all__ = [
+    "LINE",
+    "Program",
+    "Tile",
+    "dot_product",
+    "dot_product_ahead",
+    "lanes_product",
+    "outer_product",
+    "quad_product",
+]

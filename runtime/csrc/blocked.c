@@ -161,8 +161,8 @@ static inline __attribute__((always_inline)) void fetch_second(const char *at, i
 }
 
 /* All tiles of a chunk's block. `c` is the chunk's first element of C, at line 0 of the other side. */
-static void multiply(const tw_product *all, int64_t first, int64_t lines, int64_t step, int64_t steps, const char *block,
-                     char *c, int64_t ldc, tw_args *args)
+static void multiply(const tw_product *all, int64_t first, int64_t lines, int64_t step, int64_t steps,
+                     const char *block, char *c, int64_t ldc, tw_args *args)
 {
     const tw_blocked *plan = all->plan;
     int split = plan->split, other = !split;
@@ -208,7 +208,7 @@ static void multiply(const tw_product *all, int64_t first, int64_t lines, int64_
             }
             if (asked > 0) { /* a share with each of the panels: too much at a time would stop the arithmetic */
                 int64_t from = width * j / others, to = width * at_most(j + across, others) / others;
-                fetch(x + (2 * width + from) * mine->line, mine->line, to - from, asked);
+                tw_fetch(x + (2 * width + from) * mine->line, mine->line, to - from, asked);
             }
             for (const char *stop = next + at_most(piece, end - next); next < stop; next += LINE) {
                 __builtin_prefetch(next, 0, 2);
@@ -216,14 +216,14 @@ static void multiply(const tw_product *all, int64_t first, int64_t lines, int64_
             char *corner = c + i * c_split + j * c_other;
             if (wide) {
                 tw_fetch(corner, ldc, split == TW_VECTOR_SIDE ? across : along,
-                      (split == TW_VECTOR_SIDE ? along : across) * element);
+                         (split == TW_VECTOR_SIDE ? along : across) * element);
             }
             const tw_tile_calls *tile = &all->tiles[along < width][last_other];
             args->lda = tile->ld[0];
             args->ldb = tile->ld[1];
             for (int call = 0; call < tile->count; call++) {
-                tw_run_command(&tile->calls[call], split == TW_VECTOR_SIDE ? x : y, split == TW_VECTOR_SIDE ? y : x, corner,
-                               args);
+                tw_run_command(&tile->calls[call], split == TW_VECTOR_SIDE ? x : y, split == TW_VECTOR_SIDE ? y : x,
+                               corner, args);
             }
             if (finish && split == TW_VECTOR_SIDE) {
                 tw_epilogue_run(all->epilogue, first + i, along, across, corner, ldc);
@@ -236,8 +236,8 @@ static void multiply(const tw_product *all, int64_t first, int64_t lines, int64_
 
 /* One chunk, steps from..to of k, into `c`. Of an operand that came packed: `then` is the line that this thread goes on
  * with, and *near says whether the chunk's panels were asked for, then whether those were. */
-static void run_chunk(const tw_product *all, int64_t first, int64_t lines, int64_t from, int64_t to, char *block, char *c,
-                      int64_t ldc, const tw_scalar *beta, int64_t then, bool *near)
+static void run_chunk(const tw_product *all, int64_t first, int64_t lines, int64_t from, int64_t to, char *block,
+                      char *c, int64_t ldc, const tw_scalar *beta, int64_t then, bool *near)
 {
     const tw_blocked *plan = all->plan;
     bool given = plan->stand[plan->split].format == TW_GIVEN;
@@ -254,7 +254,7 @@ static void run_chunk(const tw_product *all, int64_t first, int64_t lines, int64
         }
         if (given) {
             tw_block here = {first, lines, step, steps, c, ldc};
-            const char *next = step + steps < to                 ? tw_given_at(all, first, step + steps)
+            const char *next = step + steps < to                ? tw_given_at(all, first, step + steps)
                                : then < plan->size[plan->split] ? tw_given_at(all, then, 0)
                                                                 : NULL;
             *near = tw_multiply_given(all, &here, next, *near, &args);
@@ -390,7 +390,8 @@ const tw_kernel *tw_blocked_kernel(const tw_blocked *plan)
     int64_t lines[2];
     lines[plan->split] = plan->stand[plan->split].width;
     lines[other] = at_most(plan->stand[other].width, plan->size[other]);
-    if (plan->stand[plan->split].format == TW_GIVEN && plan->split == TW_VECTOR_SIDE && lines[other] == plan->size[other]) {
+    if (plan->stand[plan->split].format == TW_GIVEN && plan->split == TW_VECTOR_SIDE &&
+        lines[other] == plan->size[other]) {
         const tw_kernel *twin = tw_twin_kernel(plan->isa, plan->dtype, lines[other]);
         if (twin != NULL) {
             return twin;
@@ -433,10 +434,10 @@ int tw_blocked_finish(const tw_blocked *made, const tw_scalar *alpha, const void
     }
     int split = plan->split, other = !split, tasks = tasks_of(plan);
     tw_product all = {.plan = plan,
-                   .operand = {plan->turned ? y : x, plan->turned ? x : y},
-                   .c = c,
-                   .beta = beta,
-                   .epilogue = epilogue};
+                      .operand = {plan->turned ? y : x, plan->turned ? x : y},
+                      .c = c,
+                      .beta = beta,
+                      .epilogue = epilogue};
     all.around = plan->around && tw_scalar_is(plan->dtype, beta, 0);
     tw_form form = {.dtype = plan->dtype, .mode = plan->mode, .k = plan->k};
     all.args = tw_args_of(&form);

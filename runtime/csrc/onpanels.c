@@ -28,8 +28,7 @@ static void consider(choice *all, const tw_kernel *kernel)
     int filling = kernel->vector_dim == 0 ? TW_VECTOR_SIDE : TW_SCALAR_SIDE;
     int lines = filling == TW_VECTOR_SIDE ? kernel->nr : kernel->mr;
     int width = filling == TW_VECTOR_SIDE ? kernel->mr : kernel->nr;
-    if (lines > MOST_LINES ||
-        width != kernel->panels * tw_panel_width(kernel->isa, kernel->dtype, TW_VECTOR_SIDE)) {
+    if (lines > MOST_LINES || width != kernel->panels * tw_panel_width(kernel->isa, kernel->dtype, TW_VECTOR_SIDE)) {
         return;
     }
     if (kernel->panels == 2) {
@@ -37,7 +36,8 @@ static void consider(choice *all, const tw_kernel *kernel)
         return;
     }
     if (kernel->asks > 0) {
-        int64_t reads = TURN * width * tw_element_bytes(kernel->dtype), tiles = (reads + kernel->asks - 1) / kernel->asks;
+        int64_t reads = TURN * width * tw_element_bytes(kernel->dtype),
+                tiles = (reads + kernel->asks - 1) / kernel->asks;
         for (; tiles <= MOST_TILES; tiles++) {
             const tw_kernel **best = &all->sharing[kernel->isa][kernel->dtype][lines][tiles];
             *best = *best == NULL || kernel->asks < (*best)->asks ? kernel : *best;

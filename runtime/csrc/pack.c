@@ -91,7 +91,8 @@ void tw_packing_begin(tw_packing *all, const tw_lines *source, int64_t width, vo
 {
     bool beside = source->line == tw_element_bytes(source->dtype); /* panels that lie side by side share cache lines */
     int64_t together = beside ? TOGETHER : 1, steps = beside || source->k == 0 ? source->k : STEPS;
-    int64_t runs = (source->lines + together * width - 1) / (together * width), cuts = beside ? 1 : (source->k + STEPS - 1) / STEPS;
+    int64_t runs = (source->lines + together * width - 1) / (together * width),
+            cuts = beside ? 1 : (source->k + STEPS - 1) / STEPS;
     *all = (tw_packing){.whole = *source,
                         .width = width,
                         .together = together,
@@ -104,7 +105,8 @@ void tw_packing_begin(tw_packing *all, const tw_lines *source, int64_t width, vo
 static void pack_piece(const tw_packing *all, int64_t piece)
 {
     tw_lines some = all->whole;
-    int64_t lines = all->together * all->width, first = piece / all->cuts * lines, step = piece % all->cuts * all->steps;
+    int64_t lines = all->together * all->width, first = piece / all->cuts * lines,
+            step = piece % all->cuts * all->steps;
     int64_t left = some.lines - first, element = tw_element_bytes(some.dtype);
     some.at += first * some.line + step * some.step;
     some.lines = left < lines ? left : lines;
