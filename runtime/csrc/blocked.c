@@ -174,8 +174,8 @@ static void multiply(const tw_product *all, int64_t first, int64_t lines, int64_
         others > 2 && mine->format == TW_DIRECT && mine->line == element; /* for fewer it takes longer to ask */
     bool finish = all->epilogue != NULL && step + steps == plan->k;
     bool wide = steps >= DEEP;
-    /* Not for lines that are read one element at a time: hardware has time enough to fetch the panel then. */
-    bool panels = wide && plan->stand[other].format <= TW_PANELS && !along_k(mine->format, mine, element);
+    /* Panels that fill vectors are longer, and hardware follows them while the chunk's first tile is computed. */
+    bool panels = wide && plan->stand[other].format <= TW_PANELS && other != plan->filling;
     int64_t asked = at_most(plan->ahead, steps * element);
     args->k = steps;
     args->ldc = ldc;

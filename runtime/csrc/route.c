@@ -29,7 +29,8 @@ enum {
     MOST_PIECE = 256 << 10, /* where one is as wide as a tile and C has many rows */
     AROUND_ROWS = 32,       /* with fewer, plain stores run beside the arithmetic and are the faster */
     AROUND_STEPS = 1,       /* k for each row of C */
-    DEEPEST_DIRECT = 1024,  /* k steps of a block */
+    DEEPEST_FAR = 1024,     /* k steps of a block whose panels stay in the second cache */
+    BLOCKED_LINES = 128,    /* of a chunk that is packed: it shares the second cache with a panel */
     DIRECT_LINES = 256,     /* of a chunk: once for so many a panel comes from the last cache */
     ASKED = 1024,           /* bytes of a line, before hardware follows it */
     VECTOR = 64,            /* bytes */
@@ -216,17 +217,28 @@ static int64_t deepest(const tw_blocked *plan)
     return at_most(at_least(tw_caches_here().first / step, 64), 512);
 }
 
+/* The same where the vector side's panel is what stays, in the second cache. */
+static int64_t deepest_far(const tw_blocked *plan)
+{
+    int64_t step = plan->stand[TW_VECTOR_SIDE].width * tw_element_bytes(plan->dtype);
+    return at_least(at_most(tw_caches_here().second / 5 / step, DEEPEST_FAR), 64);
+}
+
 /* ---- The paths ---- */
 
+/* Of a regular product the vector side is packed once and the other a chunk at a time: deep blocks, whose panels come from the
+ * second cache. Of a tall one the long side is never packed whole. */
 static bool blocked(tw_blocked *plan, const tw_wish *wish, int *status)
 {
     tw_caches caches = tw_caches_here();
-    int64_t element = tw_element_bytes(plan->dtype);
+    int64_t element = tw_element_bytes(plan->dtype), l = at_least(plan->size[0], plan->size[1]);
+    bool regular = l < TALL * at_most(plan->size[0], plan->size[1]);
     panels(plan, TW_VECTOR_SIDE);
     panels(plan, TW_SCALAR_SIDE);
-    plan->split = plan->size[0] >= plan->size[1] ? TW_VECTOR_SIDE : TW_SCALAR_SIDE;
-    plan->kc = wish->reproducible ? 256 : even(plan->k, deepest(plan));
-    plan->lines = caches.second * 2 / 3 / (plan->kc * element);
+    plan->split = plan->size[0] >= plan->size[1] && !regular ? TW_VECTOR_SIDE : TW_SCALAR_SIDE;
+    plan->kc = wish->reproducible ? 256 : even(plan->k, regular ? deepest_far(plan) : deepest(plan));
+    plan->lines = regular ? at_most(BLOCKED_LINES, MOST_CHUNK / (plan->kc * element))
+                          : caches.second * 2 / 3 / (plan->kc * element);
     return settle(plan, wish, status);
 }
 
@@ -339,8 +351,7 @@ static bool direct(tw_blocked *plan, const tw_wish *wish, int *status)
     panels(plan, TW_SCALAR_SIDE);
     plan->stand[TW_SCALAR_SIDE].format = TW_DIRECT;
     plan->split = TW_SCALAR_SIDE;
-    int64_t panel = plan->stand[TW_VECTOR_SIDE].width * tw_element_bytes(plan->dtype);
-    plan->kc = even(plan->k, at_least(at_most(tw_caches_here().second / 5 / panel, DEEPEST_DIRECT), 64));
+    plan->kc = even(plan->k, deepest_far(plan));
     if (!settle(plan, wish, status)) {
         return false;
     }
