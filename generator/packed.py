@@ -72,8 +72,8 @@ def _variants(reader: Reader, row: Located) -> Iterator[dict[str, Any]]:
         reader.keys(variant, {*_VARIANT, "lines"}, set())
         for key, value in variant.items():
             if key == "lines":
-                numbers = value if isinstance(value, list) and len(value) == 2 else [None, None]
-                if not all(type(number) is int for number in numbers) or not 1 <= numbers[0] <= numbers[1]:
+                two = isinstance(value, list) and len(value) == 2 and all(type(number) is int for number in value)
+                if not two or not 1 <= value[0] <= value[1]:
                     reader.fail(variant, key, f"lines is {value!r}; it must be [least, most], from 1 on")
             elif value not in _VARIANT[key]:
                 choice = "a multiple of 64 up to 16384" if key == "fetch" else f"one of {_VARIANT[key]}"
