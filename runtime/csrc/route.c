@@ -338,17 +338,20 @@ static bool dot(tw_blocked *plan, const tw_wish *wish, int *status)
     return settle(plan, wish, status);
 }
 
-/* Elements of one operand, the long one where one is, are taken one at a time where they lie, along k: as many lines at once
- * as a panel of that side has, whose streams hardware follows. The other's panel comes from the second cache for each of
- * them. Where k is short kernels of more lines are faster if there are few rows; of long lines more would push one another out
- * of the first cache where they crowd in its sets. */
+/* Elements of one operand, the long one where one is, are taken one at a time where they lie: along k, as many lines at once
+ * as a panel of that side has, whose streams hardware follows, or, if k is short, across. The other's panel comes from the
+ * second cache for each of them. Where k is shortest kernels of more lines are faster if there are few rows; of long lines more
+ * would push one another out of the first cache where they crowd in its sets. */
 static bool direct(tw_blocked *plan, const tw_wish *wish, int *status)
 {
     bool tall = plan->size[TW_VECTOR_SIDE] >= TALL * plan->size[TW_SCALAR_SIDE];
-    if (tall || (plan->size[TW_SCALAR_SIDE] < plan->size[TW_VECTOR_SIDE] && !along_k(plan, TW_SCALAR_SIDE))) {
+    bool across = plan->k < TURNING_STEPS && !along_k(plan, TW_SCALAR_SIDE);
+    if (tall ||
+        (plan->size[TW_SCALAR_SIDE] < plan->size[TW_VECTOR_SIDE] && !along_k(plan, TW_SCALAR_SIDE) && !across)) {
         turn(plan);
     }
-    if (wish->reproducible || !along_k(plan, TW_SCALAR_SIDE) || jams(plan->isa, plan->stand[TW_SCALAR_SIDE].line)) {
+    if (wish->reproducible || (!along_k(plan, TW_SCALAR_SIDE) && !across) ||
+        jams(plan->isa, plan->stand[TW_SCALAR_SIDE].line)) {
         return false;
     }
     panels(plan, TW_VECTOR_SIDE);
@@ -496,16 +499,16 @@ static int choose(const tw_form *form, int isa, const tw_wish *wish)
     bool vector_long = m >= n;
     bool along = vector_long ? form->trans_a : !form->trans_b;
     if (l < TALL * s) {
-        return form->trans_b || form->dtype == TW_Z ? TW_PATH_BLOCKED : TW_PATH_DIRECT;
+        return (form->trans_b && k >= TURNING_STEPS) || form->dtype == TW_Z ? TW_PATH_BLOCKED : TW_PATH_DIRECT;
     }
     if (!along) {
-        if (!vector_long && s > 8 && k < TURNING_STEPS) {
-            return TW_PATH_BLOCKED; /* stream would turn all of C for little work */
+        if (!vector_long && s > 1 && k < (s > 8 ? TURNING_STEPS : TURNING_STEPS / 4)) {
+            return TW_PATH_DIRECT; /* stream would turn all of C for little work */
         }
         return s <= (k >= MANY_STEPS ? WIDEST_STREAM : WIDE_STREAM) ? TW_PATH_STREAM : TW_PATH_BLOCKED;
     }
-    if (vector_long && s > LONGEST_DOT && k > SHORT_LINES && k < FEW_STEPS) {
-        return TW_PATH_BLOCKED;
+    if (vector_long && (k <= SHORT_LINES || (s >= 8 && k < (s > LONGEST_DOT ? FEW_STEPS : TURNING_STEPS)))) {
+        return TW_PATH_BLOCKED; /* others turn all of C */
     }
     bool dots = s <= LONGEST_DOT && k > 8 && !tw_is_complex(form->dtype) && !fills(form, isa, s, l);
     return dots ? TW_PATH_DOT : TW_PATH_DIRECT;
