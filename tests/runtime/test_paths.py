@@ -170,7 +170,7 @@ def test_what_lies_along_k_is_not_packed() -> None:
 @pytest.mark.parametrize(("m", "n"), [(20000, 4), (4, 20000), (20000, 64), (64, 20000), (1500, 1500)])
 @pytest.mark.parametrize("trans", ["NN", "NT", "TN", "TT"])
 def test_few_steps(trans: str, m: int, n: int) -> None:
-    """Products of few steps, of which an operand is read across where it lies: a k step that is taken for a line's element."""
+    """Products of few steps, an operand read across where it lies: a k step that is taken for an element of a line."""
     rng = np.random.default_rng(m)
     for k in (3, 8, 16, 40):
         a, b = (integers(rng, shape, np.dtype("float32")) for shape in ((m, k), (k, n)))
