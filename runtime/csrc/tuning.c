@@ -3,7 +3,7 @@
  * Times come from a file that `build.py tune` (runtime/tuning.py) leaves in TILEWRIGHT_TUNING, or $XDG_DATA_HOME/tilewright, or
  * ~/.local/share/tilewright, named after this machine. It is read once, when the first plan is made:
  *
- *     tilewright tuning 2
+ *     tilewright tuning 3
  *     machine AMD EPYC, family 26 model 2 stepping 1, L1d 48K, L1i 32K, L2 1024K, L3 32768K
  *     kernels 0123456789abcdef 3128                       digest and number of the kernels timed
  *     4210 6101 12004 41777                               a line a kernel, in the table's order: picoseconds for

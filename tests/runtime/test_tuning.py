@@ -108,7 +108,7 @@ BODY = content()[:-21]
 NO_PACKING = b"packing -\n"
 BAD = {
     "empty": (b"", "is corrupt: it does not begin"),
-    "another format": (resealed(BODY.replace(b"tuning 2", b"tuning 3", 1)), "is stale: its format is 3"),
+    "another format": (resealed(BODY.replace(b"tuning 3", b"tuning 4", 1)), "is stale: its format is 4"),
     "cut off": (content()[:-30], "is corrupt: its checksum"),
     "without its end": (BODY, "is corrupt: its checksum"),
     "half written": (content()[: len(BODY) // 2], "is corrupt: its checksum"),
