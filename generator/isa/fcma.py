@@ -70,7 +70,9 @@ class Fcma(Neon):
         (register,) = registers
         view = "d" if self.lanes == 4 else "q"
         code = [Instruction(op.LDR, (Vec(register, view, 2), Mem(self.args, 2, disp=offset(field))))]
-        return code if self.lanes == 2 else [*code, self.interleave("low2", register, register, register)]
+        if self.lanes == 2 or field == "beta":  # which multiplies by number
+            return code
+        return [*code, self.interleave("low2", register, register, register)]
 
     def flip(self, register: Reg, signs: Reg, column: Column) -> Code:
         return [Instruction(op.FMUL, (self.whole(register), self.whole(register), self.whole(signs)))]
