@@ -33,6 +33,8 @@ SUBJECTS = [
     ("neon", "gemm_s_tn_3x4__neon"),
     ("neon", "gemm_c_cn_2x3__neon"),
     ("neon", "gemm_c_nn_1x7__neon"),
+    ("neon", "gemm_c_tt_3x4__neon_paired"),
+    ("neon", "gemm_z_tn_3x2__neon_paired"),
     ("fcma", "gemm_c_nc_3x2__fcma"),
     ("fcma", "gemm_c_tt_2x3__fcma"),
     ("fcma", "gemm_z_tn_2x2__fcma"),
