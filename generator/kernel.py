@@ -17,7 +17,13 @@ from .spec import SPEC_FOLDER, Entry, SpecError, read_spec
 
 __all__ = ["Kernel", "kernels_of", "spec_files"]
 
-_FORMS = {"outer": outer_product, "paired": outer_product, "dot": dot_product, "quad": quad_product, "lanes": lanes_product}
+_FORMS = {
+    "outer": outer_product,
+    "paired": outer_product,
+    "dot": dot_product,
+    "quad": quad_product,
+    "lanes": lanes_product,
+}
 
 
 @dataclass

@@ -59,7 +59,7 @@ class Case:
     def needed(self) -> int:
         """Vector multiply-adds that the shape needs, whole vectors along m, or along n where those are fewer.
 
-        Complex numbers lie in vectors as in memory and take two: FCMLA, or the real and imaginary part of the other factor.
+        Complex numbers lie in vectors as in memory and take two: FCMLA, or by both parts of the other factor.
 
         Examples
         --------

@@ -79,4 +79,3 @@ class FcmaDoubleComplex(Fcma, InterleavedDoubleComplex):
             Instruction(op.FMUL, (*operands[::2], self.lane(one, 0))) if first else Instruction(op.FCMLA[0], operands)
         )
         return [begin], [Instruction(op.FCMLA[3 if any(conjugates) else 1], operands)]
-

@@ -1,13 +1,13 @@
 """Complex numbers on NEON as they lie in memory: columns of two complex64 or one complex128, nothing taken apart.
 
-FCMLA multiplies them so (`fcma`). Without it there is the *paired* form: re(s) v and im(s) v are summed apart, each by one
-multiplication by a lane, and made one column after the k loop,
+FCMLA multiplies them so (`fcma`). Without it there is the *paired* form: re(s) v and im(s) v are summed apart, each by
+one multiplication by a lane, and made one column after the k loop,
 
     C = re(s) v + (-1, 1) swap(im(s) v)
 
-as x86 does. It takes twice the registers for its sums, and two instructions more for each register of C, and spares what splitting
-takes: ld2, which on Kunpeng 920 and Neoverse N1 works on the pipes that multiply, turning of lines that are contiguous
-along k (z), and lanes that are empty where the vector dimension is odd.
+as x86 does. It takes twice the registers for its sums and two instructions more for each register of C. It spares what
+splitting takes: ld2, which on Kunpeng 920 and Neoverse N1 works on the pipes that multiply, turning of lines that are
+contiguous along k (z), and lanes that are empty where the vector dimension is odd.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ class KLoop(ABC):
             steps //= 2
 
     def _add_few_steps(self) -> None:
-        """Less than a turn: half of one may start the sums as well, so that they are cleared for less than that alone."""
+        """Less than a turn: half of one may start the sums as well; they are cleared only for less than that."""
         isa, program, unroll = self.isa, self.program, self.tile.unroll
         program.add(isa.count_down(self.k, unroll, "main", negative=False))
         program.section(f"fewer than {unroll} steps" if unroll > 1 else "no steps")
