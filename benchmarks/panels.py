@@ -101,14 +101,16 @@ def show_variants(rows: list[dict[str, Any]]) -> None:
     print("| type | lines | " + " | ".join(f"{variant}: GFLOP/s, GB/s" for variant in variants) + " |")
     print("| --- | --- |" + " --- |" * len(variants))
     for letter, lines in dict.fromkeys((row["type"], row["lines"]) for row in rows):
-        here = [row for row in rows if (row["type"], row["lines"]) == (letter, lines)]
-        best = [max(row[key] for row in here) for key in ("gflops_near", "gb_far")]
+        here = {row["variant"]: row for row in rows if (row["type"], row["lines"]) == (letter, lines)}
+        best = [max(row[key] for row in here.values()) for key in ("gflops_near", "gb_far")]
         cells = [
             ", ".join(
-                f"{row[key]}{'*' if row[key] == most else ''}"
+                f"{here[variant][key]}{'*' if here[variant][key] == most else ''}"
                 for key, most in zip(("gflops_near", "gb_far"), best, strict=True)
             )
-            for row in here
+            if variant in here
+            else "-"
+            for variant in variants
         ]
         print(f"| {letter} | {lines} | " + " | ".join(cells) + " |", flush=True)
 

@@ -19,7 +19,12 @@ ARGS: dict[str, tuple[str, int, str]] = {
         8,
         "masked tiles on AVX2: the same as 32 bytes of lanes, all ones where live, besides the mask",
     ),
-    "reserved": ("uint64_t", 8, "zero"),
+    "far": (
+        "int64_t",
+        8,
+        "twin kernels: how much further the second panel lies than beside the first; those that share: from A to what "
+        "they ask for",
+    ),
     "alpha": ("tw_scalar", 16, "read under TW_FLAG_ALPHA"),
     "beta": ("tw_scalar", 16, "read under TW_FLAG_BETA"),
     "pair": ("tw_scalar", 16, "paired complex kernels: (-1, 1), or (1, -1) when one operand of the two is conjugated"),

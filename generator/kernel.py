@@ -84,6 +84,8 @@ class Kernel:
             "lanes": self.tile.form == "lanes",
             "packed": self.tile.on_panels,
             "turned": self.tile.on_panels and self.tile.transposed,
+            "twin": self.tile.twin,
+            f"share{self.tile.share}": self.tile.share > 0,
             f"fetch{self.tile.fetch}": self.tile.fetch > 0,
             f"steps{self.tile.unroll}": self.tile.on_panels and self.tile.unroll != UNROLL,
             "front": self.tile.on_panels and self.tile.interleave == "front",

@@ -31,6 +31,8 @@ FEATURES = {
     "packed": "on panels: leading dimensions are the tile's own",
     "turned": "on panels: C is summed transposed",
     "fetch": "asks for the vector operand that many bytes before its turn",
+    "twin": "on two panels, which come from two places at once",
+    "share": "asks for other memory, that part of what it reads: the next panels, a tile a share",
     "steps": "that many k steps a turn of the loop, where the family has four",
     "front": "loads as early as they may stand",
 }

@@ -27,6 +27,8 @@ _VARIANT = {
     "unroll": (1, 2, 4, 8),
     "interleave": ("even", "front"),
     "turned": (True, False),
+    "twin": (True, False),
+    "share": range(1, 17),
 }
 _ROW = {"isa", "types", "width", "lines", "variants"}
 
@@ -63,22 +65,35 @@ def packed_entries(reader: Reader) -> Iterator[Entry]:
 
 def _variants(reader: Reader, row: Located) -> Iterator[dict[str, Any]]:
     if not isinstance(row["variants"], list) or not all(isinstance(variant, Located) for variant in row["variants"]):
-        reader.fail(row, "variants", "variants must be a list of {fetch, unroll, interleave, turned}")
+        reader.fail(
+            row, "variants", "variants must be a list of {fetch, unroll, interleave, turned, twin, share, lines}"
+        )
     for variant in row["variants"]:
-        reader.keys(variant, set(_VARIANT), set())
+        reader.keys(variant, {*_VARIANT, "lines"}, set())
         for key, value in variant.items():
-            if value not in _VARIANT[key]:
+            if key == "lines":
+                two = isinstance(value, list) and len(value) == 2 and all(type(number) is int for number in value)
+                if not two or not 1 <= value[0] <= value[1]:
+                    reader.fail(variant, key, f"lines is {value!r}; it must be [least, most], from 1 on")
+            elif value not in _VARIANT[key]:
                 choice = "a multiple of 64 up to 16384" if key == "fetch" else f"one of {_VARIANT[key]}"
                 reader.fail(variant, key, f"{key} is {value!r}; it must be {choice}")
         yield dict(variant)
 
 
 def _kernels(row: Located, letter: str, variant: dict[str, Any], where: str) -> Iterator[Entry]:
-    """One variant: every number of lines of the other operand, on either side (`turned`) or only as B."""
-    turned = variant.pop("turned", True) and find(row["isa"], letter).turns
+    """One variant: all numbers of lines of the other operand that it is for, on either side (`turned`) or only as B.
+
+    A twin has two panels of rows, whose steps are as far apart as it is told: a harness that knows of none gives it one
+    matrix.
+    """
+    twin = variant.get("twin", False)
+    turned = variant.pop("turned", not twin and not variant.get("share")) and find(row["isa"], letter).turns
+    least, most = variant.pop("lines", (1, row["lines"]))
     options = {"unroll": UNROLL, "pipeline": row.get("pipeline", False), **variant}
-    for lines in range(1, row["lines"] + 1):
+    for lines in range(least, min(most, row["lines"]) + 1):
         for transposed in (False, True) if turned else (False,):
-            m, n = (lines, row["width"]) if transposed else (row["width"], lines)
-            tile = Tile(MODES["nt"], m, n, transposed=transposed, lds=(m, n, 0), **options)
+            m, n = (lines, row["width"]) if transposed else (row["width"] * (1 + twin), lines)
+            lds = (0 if twin else m, n, 0)
+            tile = Tile(MODES["nt"], m, n, transposed=transposed, lds=lds, **options)
             yield Entry(row["isa"], "packed", letter, tile, where)

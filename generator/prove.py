@@ -21,6 +21,7 @@ from .dtypes import Dtype
 from .files import write_atomically
 from .kernel import Kernel
 from .machine import Fault, Machine
+from .small import LINE
 
 __all__ = ["ProofError", "prove", "prove_all"]
 
@@ -182,6 +183,9 @@ def _run(kernel: Kernel, case: Case) -> int:
         places = {
             name: _places(name, shape, strides[name], dtype, number * steps[name]) for name, shape in shapes.items()
         }
+        if tile.twin:
+            half = m // 2 * case.k * dtype.reals
+            places["a"] = places["a"][:half] + [place + _far(kernel) for place in places["a"][half:]]
         for name in ("a", "b", "c") if case.flags & FLAGS["BETA"][0] else ("a", "b"):
             memory.update(zip(places[name], matrices[name].ravel().tolist(), strict=True))
         problems.append((matrices, places["c"]))
@@ -198,6 +202,8 @@ def _run(kernel: Kernel, case: Case) -> int:
         raise ProofError(f"{kernel.name}: {case}: {fault}") from fault
     if tile.ahead and sorted(machine.asked) != _further(kernel, case, strides["b"]):
         raise ProofError(f"{kernel.name}: {case}: it asks for other places than whole vectors of the lines that follow")
+    if tile.share and machine.asked != _shared(kernel, case):
+        raise ProofError(f"{kernel.name}: {case}: it asks for other lines than its share, one after the other")
     for matrices, where in problems:
         for number, (place, value) in enumerate(zip(where, _expected(kernel, case, matrices), strict=True)):
             found = memory.get(place)
@@ -213,6 +219,17 @@ def _further(kernel: Kernel, case: Case, stride: int) -> list[int]:
     lanes, nr = kernel.isa.lanes, kernel.tile.nr
     starts = range(0, case.k // lanes * lanes, lanes)
     return [_PLACES["b"] + j * stride + p * kernel.dtype.bytes for j in range(nr, 2 * nr) for p in starts]
+
+
+def _far(kernel: Kernel) -> int:
+    """What ``tw_args.far`` holds: nothing lies there, unless a second panel does."""
+    return (_PLACES["b"] - _PLACES["a"]) // 2 if kernel.tile.twin else _PLACES["lanes"]
+
+
+def _shared(kernel: Kernel, case: Case) -> list[int]:
+    """The lines that a tile asks for: so many with every whole turn."""
+    count = case.k // kernel.tile.unroll * kernel.tile.lines_asked(kernel.dtype.bytes)
+    return [_PLACES["a"] + _far(kernel) + line * LINE for line in range(count)]
 
 
 def _places(name: str, shape: tuple[int, int], stride: int, dtype: Dtype, further: int) -> list[int]:
@@ -239,6 +256,7 @@ def _set_arguments(kernel: Kernel, case: Case, strides: dict[str, int], memory: 
         "flags": case.flags,
         "mask": (1 << lanes) - 1,
         "lanes": _PLACES["lanes"],
+        "far": _far(kernel),
     }
     for name, value in fields.items():
         memory[base + offset(name)] = value
@@ -248,7 +266,7 @@ def _set_arguments(kernel: Kernel, case: Case, strides: dict[str, int], memory: 
     for name, parts in {**_SCALAR_VALUES, "pair": pair, "flip": (1, -1)}.items():
         for part in range(dtype.reals):
             memory[base + offset(name) + part * dtype.real_bytes] = parts[part]
-    assert set(fields) | {"alpha", "beta", "pair", "flip", "reserved"} == set(ARGS)
+    assert set(fields) | {"alpha", "beta", "pair", "flip"} == set(ARGS)
 
 
 def _expected(kernel: Kernel, case: Case, matrices: dict[str, Matrix]) -> list[int]:

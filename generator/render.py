@@ -16,6 +16,7 @@ from .dtypes import DTYPES
 from .ir import Mem, Reg, written
 from .isa.base import Isa, find_any
 from .kernel import Kernel
+from .small import LINE
 from .version import __version__
 
 __all__ = ["kernel_abi", "kernel_header", "kernel_source", "kernel_table", "render", "special_table"]
@@ -114,6 +115,8 @@ def _row(kernel: Kernel) -> dict[str, Any]:
         "reassociates": int(tile.form in ("dot", "paired")),
         "mr": tile.mr,
         "nr": tile.nr,
+        "panels": int(tile.on_panels) + tile.twin,
+        "asks": tile.lines_asked(kernel.dtype.bytes) * LINE,
         "k": tile.k,
         "lds": tile.lds,
         "lanes": kernel.lanes,
@@ -136,6 +139,8 @@ def _about(kernel: Kernel) -> list[str]:
     lds = "any lda, ldb, ldc"
     if tile.on_panels:
         lds = f"panels {tile.mr} and {tile.nr} wide, any ldc"
+        if tile.twin:
+            lds = f"two panels {tile.mr // 2} wide and one {tile.nr} wide, any lda, ldc"
     if tile.k:
         known = ", ".join(f"{name} {ld or 'any'}" for name, ld in zip(("lda", "ldb", "ldc"), tile.lds, strict=True))
         lds = f"k {tile.k}, {known}{', a batch of them' if tile.batch else ''}"

@@ -43,9 +43,11 @@ _ROUND = {False: 50e-6, True: 1e-3}
 _PASSES = {False: 4, True: 12}
 """Times taken of each, far apart: a neighbour that disturbs one does not disturb all."""
 
-_FORMAT = 2
+_FORMAT = 3
 _KEPT = 4  # sets of kernels in the record
-_PANEL_K = 512
+_PANEL_STEPS = {PLACES[0]: 512, PLACES[1]: 4096}
+"""k that kernels on panels are timed with: from memory as long as a layer's, or the other operand would lie nearer than
+it does in a product."""
 _SAVE_EVERY = 3.0  # seconds
 
 Progress = Callable[[int, int], None]
@@ -243,12 +245,12 @@ def _panels() -> Any:
 
 def time_on_panels(kernel: str, size: int, nanoseconds: Any) -> int:
     """Time 64 steps of a kernel on panels of that many bytes; the first turn brings what fits into the cache."""
-    least = float("inf")
+    least, k = float("inf"), _PANEL_STEPS[size]
     for _ in range(5 if size == PLACES[0] else 1):
-        status: int = lib.tw_panel_kernel_time(kernel.encode(), ffi.from_buffer(_panels()), size, _PANEL_K, nanoseconds)
+        status: int = lib.tw_panel_kernel_time(kernel.encode(), ffi.from_buffer(_panels()), size, k, nanoseconds)
         if status != lib.TW_OK:
             return status
-        least = min(least, nanoseconds[0] * 64 / _PANEL_K)
+        least = min(least, nanoseconds[0] * 64 / k)
     nanoseconds[0] = least
     return status
 

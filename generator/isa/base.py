@@ -230,6 +230,8 @@ class Isa(ABC):
     turns: ClassVar[bool] = True
     asks_ahead: ClassVar[bool] = False
     """Whether a dot product can ask for the next tile's lines."""
+    asks_others: ClassVar[bool] = False
+    """Whether a tile can read two panels at once, or ask for memory that others will read."""
     masks_steps: ClassVar[bool] = False
     """Whether a dot product loads what is left of k at once, by masks."""
     names_dots: ClassVar[bool] = False
@@ -321,6 +323,10 @@ class Isa(ABC):
             return "only what asks ahead is paced"
         if tile.ahead and (tile.form != "dot" or not self.asks_ahead):
             return "it does not ask for lines ahead of time" + (" but in dot products" if self.asks_ahead else "")
+        if (tile.twin or tile.share) and (not self.asks_others or not tile.on_panels or tile.transposed):
+            return "it reads two panels, or shares in asking for the next ones," + (
+                " only where they are A" if self.asks_others else " nowhere"
+            )
         if tile.widths.endswith("m") and tile.vector_along_k:
             return "a masked column must lie side by side in memory, not along k"
         return None
@@ -518,6 +524,16 @@ class Isa(ABC):
 
         Loads of this turn have brought the address `further` where they move it, else that is added.
         """
+
+    def ask_second(self, place: Reg, further: int) -> Code:
+        """Bring the cache line so many bytes behind an address into the second cache, where `asks_others`."""
+        raise self._lacks("a way to ask for what others will read")
+
+    def twin_operand(
+        self, pool: Pool, general: Pool, base: Reg, stride: Reg, columns: Sequence[Column], sets: int
+    ) -> VectorOperand:
+        """Access to a vector operand of two panels, where `asks_others`."""
+        raise self._lacks("a way to read two panels")
 
     def start(self, general: Pool, columns: Sequence[Column]) -> Code:
         """Whatever must come first, such as loading masks."""

@@ -41,6 +41,7 @@ from .x86_operands import (
     Problems,
     SideScalars,
     TurnedVectors,
+    TwinVectors,
     Vectors,
 )
 
@@ -68,6 +69,7 @@ class X86(Isa):
     """AVX-512's encoding: sixteen more registers, and factors broadcast from memory inside a multiplication."""
     constant_strides: ClassVar[bool] = True
     asks_ahead = True
+    asks_others = True
     most_steps: ClassVar[int] = 4
 
     def __init__(self) -> None:
@@ -215,6 +217,9 @@ class X86(Isa):
     def ask(self, place: Mem) -> Code:
         """Bring the cache line of a place into the second cache."""
         return [Instruction(op.PREFETCH_SECOND, (place,))]
+
+    def ask_second(self, place: Reg, further: int) -> Code:
+        return self.ask(Mem(place, 1, disp=further))
 
     def finish(self, code: Sequence[Instruction]) -> Code:
         # What writes 128 bits clears those above, so code of such instructions alone leaves nothing to clear.
@@ -501,6 +506,11 @@ class X86(Isa):
         if contiguous:
             return Vectors(self, pool, general, base, stride, columns, sets)
         return TurnedVectors(self, pool, general, base, stride, columns)
+
+    def twin_operand(
+        self, pool: Pool, general: Pool, base: Reg, stride: Reg, columns: Sequence[Column], sets: int
+    ) -> VectorOperand:
+        return TwinVectors(self, pool, general, base, stride, columns, sets)
 
     def scalar_operand(
         self,

@@ -37,6 +37,7 @@ __all__ = [
     "Problems",
     "SideScalars",
     "TurnedVectors",
+    "TwinVectors",
     "Vectors",
 ]
 
@@ -137,16 +138,40 @@ class Vectors(VectorOperand):
 
     def load(self, step: int, steps: int) -> Code:
         code: Code = []
-        for column, register in zip(self.columns, self.sets[step % len(self.sets)], strict=True):
-            place = self.strides.at(self.base, step, 1, column.first * self.isa.dtype.bytes)
+        for number, register in enumerate(self.sets[step % len(self.sets)]):
+            column = self.columns[number]
+            place = self.strides.at(self._base_of(number), step, 1, column.first * self.isa.dtype.bytes)
             code += self.isa.load_column(register, column, place)
         return code
+
+    def _base_of(self, column: int) -> Reg:
+        return self.base
 
     def parts(self, step: int, column: int) -> tuple[Reg, ...]:
         return (self.sets[step % len(self.sets)][column],)
 
     def advance(self, steps: int) -> Code:
         return self.strides.advance(self.base, steps)
+
+
+class TwinVectors(Vectors):
+    """The same for two panels: the second half of the columns lies further on, as ``tw_args`` says."""
+
+    def __init__(
+        self, isa: X86, pool: Pool, general: Pool, base: Reg, stride: Reg, columns: Sequence[Column], sets: int
+    ) -> None:
+        super().__init__(isa, pool, general, base, stride, columns, sets)
+        self.second = general.one("second panel")
+
+    def setup(self) -> Code:
+        code = self.isa.load_arguments([(self.second, "far")]) + self.isa.add(self.second, self.base)
+        return code + super().setup()
+
+    def _base_of(self, column: int) -> Reg:
+        return self.second if 2 * column >= len(self.columns) else self.base
+
+    def advance(self, steps: int) -> Code:
+        return super().advance(steps) + self.strides.advance(self.second, steps)
 
 
 class TurnedVectors(VectorOperand):

@@ -5,6 +5,15 @@ from .dot import dot_product
 from .lanes import lanes_product
 from .outer import outer_product
 from .quad import quad_product
-from .tile import Program, Tile
+from .tile import LINE, Program, Tile
 
-__all__ = ["Program", "Tile", "dot_product", "dot_product_ahead", "lanes_product", "outer_product", "quad_product"]
+__all__ = [
+    "LINE",
+    "Program",
+    "Tile",
+    "dot_product",
+    "dot_product_ahead",
+    "lanes_product",
+    "outer_product",
+    "quad_product",
+]

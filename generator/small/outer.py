@@ -16,14 +16,11 @@ from .batch import general_registers
 from .epilogue import write_c
 from .fixed import Arguments
 from .loop import KLoop
-from .tile import Program, Tile
+from .tile import LINE, Program, Tile
 
 __all__ = ["outer_product"]
 
 Accumulators = list[list[tuple[Reg, ...]]]
-
-_LINE = 64
-"""Bytes of a cache line."""
 
 
 def outer_product(isa: Isa, tile: Tile) -> Program:
@@ -69,10 +66,14 @@ class _Outer(KLoop):
         if tile.transposed:
             operands.reverse()
         (base, stride, contiguous), (other, other_stride, other_contiguous) = operands
-        self.vector = isa.vector_operand(vectors, general, base, stride, columns, contiguous, sets[0])
+        if tile.twin:
+            self.vector = isa.twin_operand(vectors, general, base, stride, columns, sets[0])
+        else:
+            self.vector = isa.vector_operand(vectors, general, base, stride, columns, contiguous, sets[0])
         self.scalar = isa.scalar_operand(
             vectors, general, other, other_stride, tile.scalar_size, not other_contiguous, len(columns), sets[1]
         )
+        self.asked = general.one("what is asked for") if tile.share else None
         self._build()
 
     def _build(self) -> None:
@@ -88,6 +89,8 @@ class _Outer(KLoop):
         if self.tile.prefetch:
             program.add(self._prefetch())
         program.add(self.vector.setup(), self.scalar.setup())
+        if self.asked:
+            program.add(isa.load_arguments([(self.asked, "far")]), isa.add(self.asked, isa.a))
         self._add_loop()
         write_c(program, self.accumulators, self._spare())
         program.finish()
@@ -113,15 +116,28 @@ class _Outer(KLoop):
     def _fetches(self, step: int, steps: int) -> list[Instruction]:
         """Ask for the cache lines that begin in this step's part of a turn, so far ahead; not in what is left of k."""
         tile, isa = self.tile, self.isa
-        if not tile.fetch or steps < tile.unroll:
+        if steps < tile.unroll:
+            return []
+        if self.asked:
+            number = tile.lines_asked(isa.dtype.bytes)
+            return [
+                instruction
+                for line in range(number)
+                if line * steps // number == step
+                for instruction in isa.ask_second(self.asked, line * LINE)
+            ]
+        if not tile.fetch:
             return []
         size = tile.vector_size * isa.dtype.bytes
         base = isa.b if tile.transposed else isa.a
-        lines = range(-(-step * size // _LINE), -(-(step + 1) * size // _LINE))
-        return [instruction for line in lines for instruction in isa.fetch(base, tile.fetch, line * _LINE)]
+        lines = range(-(-step * size // LINE), -(-(step + 1) * size // LINE))
+        return [instruction for line in lines for instruction in isa.fetch(base, tile.fetch, line * LINE)]
 
     def _advance(self, steps: int) -> list[Instruction]:
-        return self.vector.advance(steps) + self.scalar.advance(steps)
+        code = self.vector.advance(steps) + self.scalar.advance(steps)
+        if self.asked and steps == self.tile.unroll:
+            code += self.isa.add(self.asked, self.tile.lines_asked(self.isa.dtype.bytes) * LINE)
+        return code
 
     def _multiply(self, step: int, first: bool) -> list[Instruction]:
         if self.isa.split:

@@ -14,7 +14,10 @@ from ..liveness import needed
 from ..registers import Pool
 from .batch import repeat
 
-__all__ = ["FLAG_ADD", "FLAG_ALPHA", "FLAG_BETA", "FLAG_CONJ", "Program", "Tile"]
+__all__ = ["FLAG_ADD", "FLAG_ALPHA", "FLAG_BETA", "FLAG_CONJ", "LINE", "Program", "Tile"]
+
+LINE = 64
+"""Bytes of a cache line."""
 
 FLAG_ALPHA, FLAG_BETA, FLAG_CONJ, FLAG_ADD = (FLAGS[name][0].bit_length() - 1 for name in FLAGS)
 """Numbers of the bits of tw_args.flags."""
@@ -58,6 +61,11 @@ class Tile:
         A whole batch of problems in one call, a stride apart.
     fetch : int
         Ask for the vector operand so many bytes before its turn; 0: leave that to the hardware.
+    twin : bool
+        Rows are those of two panels, which come from two places in memory at once: hardware follows both.
+    share : int
+        Ask for other memory, one `share`-th as much as the vector operand has: as many such tiles bring what the next
+        ones read. 0: for none.
     """
 
     mode: Mode
@@ -78,11 +86,17 @@ class Tile:
     ahead: bool = field(default=False, repr=False)
     paced: bool = field(default=False, repr=False)
     fetch: int = field(default=0, repr=False)
+    twin: bool = field(default=False, repr=False)
+    share: int = field(default=0, repr=False)
 
     @property
     def on_panels(self) -> bool:
         """Whether both operands are panels: what a k step needs lies side by side, steps one behind the other."""
-        return not self.k and self.lds[0] > 0
+        return not self.k and self.lds[1] > 0
+
+    def lines_asked(self, element: int) -> int:
+        """Cache lines of other memory that a turn of the loop asks for, elements having so many bytes."""
+        return -(-self.unroll * self.vector_size * element // (LINE * self.share)) if self.share else 0
 
     @property
     def vector_size(self) -> int:

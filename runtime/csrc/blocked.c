@@ -6,42 +6,19 @@
  *           for each panel of the chunk                        comes from the second
  *             the tile's kernels
  *
- * The other operand is packed once, before, by all threads; or it comes packed. What the papers call nc, pc, mc, jr and ir
+ * The other operand is packed once, first, by all threads; or it comes packed. What the papers call nc, pc, mc, jr and ir
  * are the same loops: AutoTSMM (arXiv 2208.08088), after Goto and van Zijl de Geijn. */
-#include "blocked.h"
+#include "product.h"
 
 enum {
-    MOST_TILES = 64,
     LINE = 64,
     SPREAD = 1024,
     AHEAD = 2 /* panels */,
     FAR = 4 /* blocks */,
     DEEP = 64,
+    DEEP_C = 16,
     LONG = 128 /* k steps */
 };
-
-/* The kernels of one tile of panels, whole ones or those at the end. */
-typedef struct tile_calls {
-    int count;
-    int64_t ld[2];
-    tw_command calls[MOST_TILES];
-} tile_calls;
-
-typedef struct product {
-    const tw_blocked *plan;
-    const char *operand[2]; /* by side, as stored or given */
-    const char *panels;     /* of the other operand */
-    char *c;
-    const tw_scalar *beta;
-    const tw_epilogue *epilogue;
-    tw_args args;           /* with alpha, without beta */
-    tile_calls tiles[2][2]; /* [split: last panel?][other: last panel?] */
-    tw_command first[2]; /* [other: last panel?] for a whole panel that has just come from memory; none: no function */
-    char *buffers;       /* for each task: the chunk's block, then the chunk of C^T or the part of C */
-    int64_t block_bytes, buffer_bytes;
-    bool around;       /* chunks of C go around the caches */
-    atomic_llong next; /* chunk to take */
-} product;
 
 static int64_t at_most(int64_t x, int64_t y)
 {
@@ -92,7 +69,7 @@ static const tw_kernel *whole_kernel(const tw_blocked *plan, int64_t m, int64_t 
 }
 
 /* The calls for a tile of so many lines of each side. False: more than there is room for. */
-static bool cut(const tw_blocked *plan, int64_t m, int64_t n, int64_t ldc, tile_calls *tile)
+static bool cut(const tw_blocked *plan, int64_t m, int64_t n, int64_t ldc, tw_tile_calls *tile)
 {
     int64_t element = tw_element_bytes(plan->dtype);
     tile->ld[0] = ld_of(plan, TW_VECTOR_SIDE, m);
@@ -121,7 +98,7 @@ static bool cut(const tw_blocked *plan, int64_t m, int64_t n, int64_t ldc, tile_
     for (; from < m; from += band) {
         tw_walk walk = tw_walk_begin(plan->tiles, at_most(band, m - from), n);
         while (tw_walk_next(&walk, &one)) {
-            if (tile->count == MOST_TILES) {
+            if (tile->count == TW_MOST_TILES) {
                 return false;
             }
             one.i += (int)from;
@@ -132,7 +109,7 @@ static bool cut(const tw_blocked *plan, int64_t m, int64_t n, int64_t ldc, tile_
 }
 
 /* A part of one side, to be packed. */
-static tw_lines lines_of(const product *all, int side, int64_t first, int64_t lines, int64_t step, int64_t steps)
+static tw_lines lines_of(const tw_product *all, int side, int64_t first, int64_t lines, int64_t step, int64_t steps)
 {
     const tw_stand *stand = &all->plan->stand[side];
     return (tw_lines){.dtype = all->plan->dtype,
@@ -145,7 +122,7 @@ static tw_lines lines_of(const product *all, int side, int64_t first, int64_t li
 }
 
 /* Make a block of the chunk ready. */
-static void prepare(const product *all, int64_t first, int64_t lines, int64_t step, int64_t steps, char *block)
+static void prepare(const tw_product *all, int64_t first, int64_t lines, int64_t step, int64_t steps, char *block)
 {
     const tw_blocked *plan = all->plan;
     const tw_stand *stand = &plan->stand[plan->split];
@@ -156,7 +133,7 @@ static void prepare(const product *all, int64_t first, int64_t lines, int64_t st
 }
 
 /* Where a panel begins that starts with this line, at this k step of all. */
-static const char *panel_at(const product *all, int side, int64_t first, int64_t width, int64_t step)
+static const char *panel_at(const tw_product *all, int side, int64_t first, int64_t width, int64_t step)
 {
     const tw_blocked *plan = all->plan;
     const tw_stand *stand = &plan->stand[side];
@@ -172,18 +149,8 @@ static const char *panel_at(const product *all, int side, int64_t first, int64_t
     }
 }
 
-/* Ask for a panel that lies where it is, before its turn comes: its steps are far apart in memory, which no hardware
- * follows. Always inlined: GCC takes a function that only prefetches for one without effect. */
-static inline __attribute__((always_inline)) void fetch(const char *at, int64_t step, int64_t steps, int64_t bytes)
-{
-    for (; steps > 0; steps--, at += step) {
-        for (int64_t byte = 0; byte < bytes; byte += LINE) {
-            __builtin_prefetch(at + byte);
-        }
-    }
-}
-
-/* The same, into the second cache. */
+/* Ask for a panel that lies where it is, before its turn comes, into the second cache: its steps are far apart in memory,
+ * which no hardware follows. */
 static inline __attribute__((always_inline)) void fetch_second(const char *at, int64_t step, int64_t steps,
                                                                int64_t bytes)
 {
@@ -195,8 +162,8 @@ static inline __attribute__((always_inline)) void fetch_second(const char *at, i
 }
 
 /* All tiles of a chunk's block. `c` is the chunk's first element of C, at line 0 of the other side. */
-static void multiply(const product *all, int64_t first, int64_t lines, int64_t step, int64_t steps, const char *block,
-                     char *c, int64_t ldc, tw_args *args)
+static void multiply(const tw_product *all, int64_t first, int64_t lines, int64_t step, int64_t steps,
+                     const char *block, char *c, int64_t ldc, tw_args *args)
 {
     const tw_blocked *plan = all->plan;
     int split = plan->split, other = !split;
@@ -237,31 +204,32 @@ static void multiply(const product *all, int64_t first, int64_t lines, int64_t s
             if (wide_inner && j == 0) {
                 fetch_second(x + FAR * steps * mine->step, mine->step, steps, along * element);
             }
-            if (apart && j == 0 && i + (AHEAD + 1) * width <= lines) {
-                fetch(x + AHEAD * width * element, mine->step, steps, width * element);
+            /* The next block of k is asked for a share with each of the other's panels; the first one panel by panel. */
+            if (apart && j == 0 && (step == 0 || plan->inner) && i + (AHEAD + 1) * width <= lines) {
+                tw_fetch(x + AHEAD * width * element, mine->step, steps, width * element);
+            }
+            if (apart && !plan->inner && step + steps < plan->k) {
+                int64_t from = steps * j / others, to = steps * at_most(j + across, others) / others;
+                fetch_second(x + (steps + from) * mine->step, mine->step, to - from, along * element);
             }
             if (asked > 0) { /* a share with each of the panels: too much at a time would stop the arithmetic */
                 int64_t from = width * j / others, to = width * at_most(j + across, others) / others;
-                fetch(x + (2 * width + from) * mine->line, mine->line, to - from, asked);
+                tw_fetch(x + (2 * width + from) * mine->line, mine->line, to - from, asked);
             }
             for (const char *stop = next + at_most(piece, end - next); next < stop; next += LINE) {
                 __builtin_prefetch(next, 0, 2);
             }
             char *corner = c + i * c_split + j * c_other;
-            if (wide) {
-                fetch(corner, ldc, split == TW_VECTOR_SIDE ? across : along,
-                      (split == TW_VECTOR_SIDE ? along : across) * element);
+            if (steps >= DEEP_C) {
+                tw_fetch(corner, ldc, split == TW_VECTOR_SIDE ? across : along,
+                         (split == TW_VECTOR_SIDE ? along : across) * element);
             }
-            const tile_calls *tile = &all->tiles[along < width][last_other];
-            const tw_command *calls = tile->calls;
-            if (j == 0 && along == width && all->first[last_other].run != NULL) {
-                calls = &all->first[last_other];
-            }
+            const tw_tile_calls *tile = &all->tiles[along < width][last_other];
             args->lda = tile->ld[0];
             args->ldb = tile->ld[1];
             for (int call = 0; call < tile->count; call++) {
-                tw_run_command(&calls[call], split == TW_VECTOR_SIDE ? x : y, split == TW_VECTOR_SIDE ? y : x, corner,
-                               args);
+                tw_run_command(&tile->calls[call], split == TW_VECTOR_SIDE ? x : y, split == TW_VECTOR_SIDE ? y : x,
+                               corner, args);
             }
             if (finish && split == TW_VECTOR_SIDE) {
                 tw_epilogue_run(all->epilogue, first + i, along, across, corner, ldc);
@@ -272,11 +240,13 @@ static void multiply(const product *all, int64_t first, int64_t lines, int64_t s
     }
 }
 
-/* One chunk, steps from..to of k, into `c`. */
-static void run_chunk(const product *all, int64_t first, int64_t lines, int64_t from, int64_t to, char *block, char *c,
-                      int64_t ldc, const tw_scalar *beta)
+/* One chunk, steps from..to of k, into `c`. Of an operand that came packed: `then` is the line that this thread goes on
+ * with, and *near says whether the chunk's panels were asked for, then whether those were. */
+static void run_chunk(const tw_product *all, int64_t first, int64_t lines, int64_t from, int64_t to, char *block,
+                      char *c, int64_t ldc, const tw_scalar *beta, int64_t then, bool *near)
 {
     const tw_blocked *plan = all->plan;
+    bool given = plan->stand[plan->split].format == TW_GIVEN;
     tw_args args = all->args;
     uint64_t flags = args.flags;
     for (int64_t step = from; step < to; step += plan->kc) {
@@ -288,53 +258,77 @@ static void run_chunk(const product *all, int64_t first, int64_t lines, int64_t 
             args.beta = *beta;
             args.flags = flags | TW_FLAG_BETA;
         }
-        prepare(all, first, lines, step, steps, block);
-        multiply(all, first, lines, step, steps, block, c, ldc, &args);
+        if (given) {
+            tw_block here = {first, lines, step, steps, c, ldc};
+            const char *next = step + steps < to                ? tw_given_at(all, first, step + steps)
+                               : then < plan->size[plan->split] ? tw_given_at(all, then, 0)
+                                                                : NULL;
+            *near = tw_multiply_given(all, &here, next, *near, &args);
+        } else {
+            prepare(all, first, lines, step, steps, block);
+            multiply(all, first, lines, step, steps, block, c, ldc, &args);
+        }
     }
+}
+
+/* Take a chunk, or two that are a pair of panels while there are enough for all. Its first line; none: beyond the last. */
+static int64_t take(tw_product *all, int64_t *lines)
+{
+    const tw_blocked *plan = all->plan;
+    int64_t size = plan->size[plan->split], count = 1;
+    if (all->far.twin.run != NULL && !plan->turned) {
+        int64_t taken = atomic_load_explicit(&all->next, memory_order_relaxed) * plan->chunk;
+        count = size - taken >= 2 * plan->threads * plan->chunk ? 2 : 1;
+    }
+    int64_t first = atomic_fetch_add_explicit(&all->next, count, memory_order_relaxed) * plan->chunk;
+    *lines = at_most(count * plan->chunk, size - first);
+    return first;
 }
 
 /* Chunks until there are none. */
 static void take_chunks(void *context, int64_t task)
 {
-    product *all = context;
+    tw_product *all = context;
     const tw_blocked *plan = all->plan;
     char *block = all->buffers + task * all->buffer_bytes, *turned = block + all->block_bytes;
     int64_t element = tw_element_bytes(plan->dtype), size = plan->size[plan->split];
-    for (;;) {
-        int64_t first = atomic_fetch_add_explicit(&all->next, 1, memory_order_relaxed) * plan->chunk;
-        if (first >= size) {
-            if (all->around) {
-                tw_written_around();
-            }
-            return;
-        }
-        int64_t lines = at_most(plan->chunk, size - first);
+    bool asks = all->far.share.run != NULL, near = false;
+    int64_t lines, then_lines, then;
+    tw_packing_join(&all->packing);
+    for (int64_t first = take(all, &lines); first < size; first = then, lines = then_lines) {
+        then = asks ? take(all, &then_lines) : size; /* what is asked for must be known */
         if (all->around) {
             tw_scalar none = tw_beta_at(plan->dtype, NULL);
-            for (int64_t end = first + lines; first < end; first += plan->piece) {
-                int64_t some = at_most(plan->piece, end - first);
-                run_chunk(all, first, some, 0, plan->k, block, turned, plan->ldc, &none);
-                tw_write_around(all->c + first * plan->ldc, turned, some * plan->ldc);
+            for (int64_t at = first, end = first + lines; at < end; at += plan->piece) {
+                int64_t some = at_most(plan->piece, end - at);
+                run_chunk(all, at, some, 0, plan->k, block, turned, plan->ldc, &none, size, &near);
+                tw_write_around(all->c + at * plan->ldc, turned, some * plan->ldc);
             }
         } else if (!plan->turned) {
             char *c = all->c + first * (plan->split == TW_VECTOR_SIDE ? element : plan->ldc);
-            run_chunk(all, first, lines, 0, plan->k, block, c, plan->ldc, all->beta);
+            run_chunk(all, first, lines, 0, plan->k, block, c, plan->ldc, all->beta, then, &near);
         } else {
             /* The product that is computed is C^T[size0 x size1]; of it a chunk of rows, or of columns. */
             bool rows = plan->split == TW_VECTOR_SIDE;
             int64_t ld = (rows ? plan->chunk : plan->size[0]) * element;
             tw_scalar none = tw_beta_at(plan->dtype, NULL);
-            run_chunk(all, first, lines, 0, plan->k, block, turned, ld, &none);
+            run_chunk(all, first, lines, 0, plan->k, block, turned, ld, &none, then, &near);
             tw_add_up(plan->dtype, rows ? plan->size[1] : lines, rows ? lines : plan->size[0], turned, ld, 1, 0, true,
                       all->beta, all->c + first * (rows ? plan->ldc : element), plan->ldc);
         }
+        if (!asks) {
+            then = take(all, &then_lines);
+        }
+    }
+    if (all->around) {
+        tw_written_around();
     }
 }
 
 /* A part of k: the whole of C, into memory of its own. */
 static void take_part(void *context, int64_t part)
 {
-    product *all = context;
+    tw_product *all = context;
     const tw_blocked *plan = all->plan;
     int64_t each = round_up((plan->k + plan->parts - 1) / plan->parts, plan->kc), from = part * each;
     char *block = all->buffers + part * all->buffer_bytes, *c = block + all->block_bytes;
@@ -344,7 +338,9 @@ static void take_part(void *context, int64_t part)
         memset(c, 0, (size_t)(ldc * plan->size[1]));
         return;
     }
-    run_chunk(all, 0, plan->size[plan->split], from, at_most(from + each, plan->k), block, c, ldc, &none);
+    bool near = false;
+    run_chunk(all, 0, plan->size[plan->split], from, at_most(from + each, plan->k), block, c, ldc, &none,
+              plan->size[plan->split], &near);
 }
 
 /* ---- Memory: all of it is had before anything is written ---- */
@@ -400,16 +396,24 @@ const tw_kernel *tw_blocked_kernel(const tw_blocked *plan)
     int64_t lines[2];
     lines[plan->split] = plan->stand[plan->split].width;
     lines[other] = at_most(plan->stand[other].width, plan->size[other]);
+    if (plan->stand[plan->split].format == TW_GIVEN && plan->split == TW_VECTOR_SIDE &&
+        lines[other] == plan->size[other]) {
+        const tw_kernel *twin = tw_twin_kernel(plan->isa, plan->dtype, lines[other]);
+        if (twin != NULL) {
+            return twin;
+        }
+    }
     return whole_kernel(plan, lines[0], lines[1], plan->stand[plan->split].format == TW_GIVEN ? TW_FAR : TW_NEAR);
 }
 
-static void prepare_other(const product *all, char *panels)
+/* Copy the other operand's lines, or say how its panels are to be made: threads make them before they take chunks. */
+static void prepare_other(tw_product *all, char *panels)
 {
     const tw_blocked *plan = all->plan;
     int other = !plan->split;
     tw_lines whole = lines_of(all, other, 0, plan->size[other], 0, plan->k);
     if (plan->stand[other].format == TW_PANELS) {
-        tw_pack_panels(&whole, plan->stand[other].width, plan->threads, panels);
+        tw_packing_begin(&all->packing, &whole, plan->stand[other].width, panels);
     } else {
         tw_pack_lines(&whole, panels, pitch_of(plan));
     }
@@ -435,11 +439,11 @@ int tw_blocked_finish(const tw_blocked *made, const tw_scalar *alpha, const void
         return TW_OK;
     }
     int split = plan->split, other = !split, tasks = tasks_of(plan);
-    product all = {.plan = plan,
-                   .operand = {plan->turned ? y : x, plan->turned ? x : y},
-                   .c = c,
-                   .beta = beta,
-                   .epilogue = epilogue};
+    tw_product all = {.plan = plan,
+                      .operand = {plan->turned ? y : x, plan->turned ? x : y},
+                      .c = c,
+                      .beta = beta,
+                      .epilogue = epilogue};
     all.around = plan->around && tw_scalar_is(plan->dtype, beta, 0);
     tw_form form = {.dtype = plan->dtype, .mode = plan->mode, .k = plan->k};
     all.args = tw_args_of(&form);
@@ -459,18 +463,14 @@ int tw_blocked_finish(const tw_blocked *made, const tw_scalar *alpha, const void
             return tw_fail(TW_ERROR_KERNEL, "no kernels for panels of %lld x %lld.", (long long)lines[0],
                            (long long)lines[1]);
         }
-        tile_calls *tile = &all.tiles[last & 1][last >> 1];
-        const tw_kernel *far = whole_kernel(plan, lines[0], lines[1], TW_FAR);
-        if (plan->stand[split].format == TW_GIVEN && !(last & 1) && far != NULL) {
-            all.first[last >> 1] = tile->calls[0]; /* there are no masks, nor offsets */
-            all.first[last >> 1].run = far->run;
-        }
+        tw_tile_calls *tile = &all.tiles[last & 1][last >> 1];
         if (plan->flip) {
             for (int i = 0; i < tile->count; i++) {
                 tile->calls[i].conj ^= TW_FLAG_CONJ;
             }
         }
     }
+    all.far = tw_far_calls_of(plan);
     int64_t shared = other_bytes(plan), bytes = tw_blocked_memory(plan);
     char *memory = NULL;
     if (bytes > 0) {

@@ -102,6 +102,11 @@ enum { TW_NEAR, TW_FAR, TW_PLACES }; /* the second cache; memory */
 /* The best kernel for a whole panel on the side `filling` and so many lines of the other, at most a panel of those too; NULL:
  * there is none. */
 const tw_kernel *tw_panel_kernel(int isa, int dtype, int filling, int64_t lines, int place);
+/* The kernel for two panels from memory at once, where that is the faster; NULL: it is not, or there is none. */
+const tw_kernel *tw_twin_kernel(int isa, int dtype, int64_t lines);
+/* The kernel that asks for other panels, as little as does if so many of its tiles shall ask for as much as they read; NULL:
+ * there is none, or none that asks for enough. */
+const tw_kernel *tw_sharing_kernel(int isa, int dtype, int64_t lines, int64_t tiles);
 
 /* ---- cpu caches ---- */
 

@@ -1,4 +1,6 @@
 /* pack.c - packed operands that callers keep: their size, how they are made, what is checked before they are used. */
+#include <sched.h>
+
 #include "blocked.h"
 
 enum { VERSION = 2 };
@@ -83,29 +85,60 @@ int tw_pack_size(int dtype, int layout, int operand, int trans, int64_t rows, in
     return status;
 }
 
-enum { TOGETHER = 8 };
+enum { TOGETHER = 8, STEPS = 1024, PATIENCE = 500 };
 
-/* Panels of one operand; some that lie together are a task. */
-typedef struct packing {
-    tw_lines whole;
-    int64_t width;
-    char *panels;
-} packing;
-
-static void pack_task(void *context, int64_t task)
+void tw_packing_begin(tw_packing *all, const tw_lines *source, int64_t width, void *panels)
 {
-    const packing *all = context;
+    bool beside = source->line == tw_element_bytes(source->dtype); /* panels that lie side by side share cache lines */
+    int64_t together = beside ? TOGETHER : 1, steps = beside || source->k == 0 ? source->k : STEPS;
+    int64_t runs = (source->lines + together * width - 1) / (together * width),
+            cuts = beside ? 1 : (source->k + STEPS - 1) / STEPS;
+    *all = (tw_packing){.whole = *source,
+                        .width = width,
+                        .together = together,
+                        .steps = steps,
+                        .pieces = runs * cuts,
+                        .cuts = cuts,
+                        .panels = panels};
+}
+
+static void pack_piece(const tw_packing *all, int64_t piece)
+{
     tw_lines some = all->whole;
-    int64_t lines = TOGETHER * all->width, first = task * lines;
-    some.at += first * some.line;
-    some.lines = some.lines - first < lines ? some.lines - first : lines;
-    tw_pack_some(&some, all->width, all->panels + first * some.k * tw_element_bytes(some.dtype));
+    int64_t lines = all->together * all->width, first = piece / all->cuts * lines,
+            step = piece % all->cuts * all->steps;
+    int64_t left = some.lines - first, element = tw_element_bytes(some.dtype);
+    some.at += first * some.line + step * some.step;
+    some.lines = left < lines ? left : lines;
+    char *to = all->panels + (first * some.k + step * some.lines) * element;
+    some.k = some.k - step < all->steps ? some.k - step : all->steps;
+    tw_pack_some(&some, all->width, to);
+}
+
+void tw_packing_join(tw_packing *all)
+{
+    for (int64_t piece; (piece = atomic_fetch_add_explicit(&all->next, 1, memory_order_relaxed)) < all->pieces;) {
+        pack_piece(all, piece);
+        atomic_fetch_add_explicit(&all->done, 1, memory_order_release);
+    }
+    for (int spin = 0; atomic_load_explicit(&all->done, memory_order_acquire) < all->pieces; spin++) {
+        if (spin > PATIENCE) {
+            sched_yield(); /* who is at the last piece may be waiting for this core */
+        }
+    }
+}
+
+static void join_task(void *context, int64_t task)
+{
+    (void)task;
+    tw_packing_join(context);
 }
 
 void tw_pack_panels(const tw_lines *source, int64_t width, int threads, void *panels)
 {
-    packing all = {*source, width, panels};
-    tw_parallel(threads, (source->lines + TOGETHER * width - 1) / (TOGETHER * width), pack_task, &all);
+    tw_packing all;
+    tw_packing_begin(&all, source, width, panels);
+    tw_parallel(threads, threads < all.pieces ? threads : all.pieces, join_task, &all);
 }
 
 int tw_pack(int dtype, int layout, int operand, int trans, int64_t rows, int64_t columns, const void *alpha,

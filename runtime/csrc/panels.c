@@ -130,7 +130,9 @@ INLINE void turn(const tw_lines *source, char *to, int64_t unit)
 INLINE void gather(const tw_lines *source, char *to)
 {
     int64_t unit = tw_element_bytes(source->dtype);
-    if (source->line == unit) {
+    if (source->lines == 1 && source->step == unit) {
+        copy(to, source->at, source->k * unit);
+    } else if (source->line == unit) {
         int64_t bytes = source->lines * unit;
         for (int64_t p = 0; p < source->k; p++) {
             copy(to + p * bytes, source->at + p * source->step, bytes);

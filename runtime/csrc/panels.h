@@ -26,6 +26,18 @@ typedef struct tw_lines {
 void tw_pack_some(const tw_lines *source, int64_t width, void *panels);
 /* The same on so many threads. */
 void tw_pack_panels(const tw_lines *source, int64_t width, int threads, void *panels);
+
+/* Panels in the making, by the threads that will read them: whoever joins packs pieces, until all are packed. */
+typedef struct tw_packing {
+    tw_lines whole;
+    int64_t width, together, steps; /* of a piece: panels, and k steps of a single one */
+    int64_t pieces, cuts;           /* how many; into how many k is cut */
+    char *panels;
+    atomic_llong next, done;
+} tw_packing;
+
+void tw_packing_begin(tw_packing *all, const tw_lines *source, int64_t width, void *panels);
+void tw_packing_join(tw_packing *all);
 /* The lines as they are, `pitch` bytes from one to the next; source->step is one element. */
 void tw_pack_lines(const tw_lines *source, void *lines, int64_t pitch);
 

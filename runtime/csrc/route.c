@@ -33,10 +33,15 @@ enum {
     BLOCKED_LINES = 128,    /* of a chunk that is packed: it shares the second cache with a panel */
     DIRECT_LINES = 256,     /* of a chunk: once for so many a panel comes from the last cache */
     ASKED = 1024,           /* bytes of a line, before hardware follows it */
-    VECTOR = 64,            /* bytes */
-    FAR_LINES = 4096,       /* bytes of a line that comes from memory, for `direct` */
-    LEAST_CHUNK = 10000,    /* nanoseconds */
-    MOST_CHUNK = 3 << 19    /* bytes of a thread's own memory */
+    WIDE_STREAM = 128,      /* columns */
+    WIDEST_STREAM = 256,    /* where k is of many blocks */
+    MANY_STEPS = 1024,
+    FEW_STEPS = 400,     /* with which turning much of C takes too long */
+    TURNING_STEPS = 128, /* the same for `stream` */
+    VECTOR = 64,         /* bytes */
+    FAR_LINES = 4096,    /* bytes of a line that comes from memory, for `direct` */
+    LEAST_CHUNK = 10000, /* nanoseconds */
+    MOST_CHUNK = 3 << 19 /* bytes of a thread's own memory */
 };
 
 static int64_t at_most(int64_t x, int64_t y)
@@ -263,12 +268,14 @@ static bool given(tw_blocked *plan, const tw_wish *wish, int *status)
     bool is_long = plan->size[side] >= plan->size[other];
     plan->split = is_long ? side : other;
     int64_t most = deepest(plan), few = plan->stand[other].width;
-    if (is_long && plan->size[other] <= few) { /* read once: only the others' panel must stay in the first cache */
-        most = at_least(caches.first / 2 / (plan->size[other] * element), most);
+    if (is_long) { /* the longer what is read lies in a row the better; read once: the others' panel comes along */
+        most *= plan->size[other] <= few ? 4 : 2;
     }
     plan->kc = wish->reproducible ? 256 : even(plan->k, most);
-    /* With few partners one panel after the other comes from memory; with more a chunk waits in the second cache. */
-    plan->lines = is_long && plan->size[other] <= 8 * few ? width : caches.second * 2 / 3 / (plan->kc * element);
+    /* With few partners one panel after the other comes from memory; with more a chunk waits in the second cache, and of one
+     * that came packed the next as well. */
+    int64_t room = is_long ? caches.second / 3 : caches.second * 2 / 3;
+    plan->lines = is_long && plan->size[other] <= 8 * few ? width : room / (plan->kc * element);
     return settle(plan, wish, status);
 }
 
@@ -287,7 +294,8 @@ static bool stream(tw_blocked *plan, const tw_wish *wish, int *status)
     plan->stand[TW_VECTOR_SIDE].width = tw_panel_width(plan->isa, plan->dtype, TW_VECTOR_SIDE);
     plan->split = TW_VECTOR_SIDE;
     int64_t narrow = plan->size[1]; /* the more columns C has, the more it costs to add to it */
-    plan->kc = wish->reproducible ? 256 : even(plan->k, narrow <= 8 ? 8 : narrow <= 16 ? 16 : narrow <= 40 ? 32 : 64);
+    int64_t few = narrow <= 8 ? 8 : narrow <= 16 ? 16 : narrow <= 40 ? 32 : narrow <= WIDE_STREAM ? 64 : 256;
+    plan->kc = wish->reproducible ? 256 : even(plan->k, few);
     plan->lines = caches.second / 4 / (plan->size[1] * element);
     return settle(plan, wish, status);
 }
@@ -332,17 +340,20 @@ static bool dot(tw_blocked *plan, const tw_wish *wish, int *status)
     return settle(plan, wish, status);
 }
 
-/* Elements of one operand, the long one where one is, are taken one at a time where they lie, along k: as many lines at once
- * as a panel of that side has, whose streams hardware follows. The other's panel comes from the second cache for each of
- * them. Where k is short kernels of more lines are faster if there are few rows; of long lines more would push one another out
- * of the first cache where they crowd in its sets. */
+/* Elements of one operand, the long one where one is, are taken one at a time where they lie: along k, as many lines at once
+ * as a panel of that side has, whose streams hardware follows, or, if k is short, across. The other's panel comes from the
+ * second cache for each of them. Where k is shortest kernels of more lines are faster if there are few rows; of long lines more
+ * would push one another out of the first cache where they crowd in its sets. */
 static bool direct(tw_blocked *plan, const tw_wish *wish, int *status)
 {
     bool tall = plan->size[TW_VECTOR_SIDE] >= TALL * plan->size[TW_SCALAR_SIDE];
-    if (tall || (plan->size[TW_SCALAR_SIDE] < plan->size[TW_VECTOR_SIDE] && !along_k(plan, TW_SCALAR_SIDE))) {
+    bool across = plan->k < TURNING_STEPS && !along_k(plan, TW_SCALAR_SIDE);
+    if (tall ||
+        (plan->size[TW_SCALAR_SIDE] < plan->size[TW_VECTOR_SIDE] && !along_k(plan, TW_SCALAR_SIDE) && !across)) {
         turn(plan);
     }
-    if (wish->reproducible || !along_k(plan, TW_SCALAR_SIDE) || jams(plan->isa, plan->stand[TW_SCALAR_SIDE].line)) {
+    if (wish->reproducible || (!along_k(plan, TW_SCALAR_SIDE) && !across) ||
+        jams(plan->isa, plan->stand[TW_SCALAR_SIDE].line)) {
         return false;
     }
     panels(plan, TW_VECTOR_SIDE);
@@ -353,7 +364,7 @@ static bool direct(tw_blocked *plan, const tw_wish *wish, int *status)
     if (!settle(plan, wish, status)) {
         return false;
     }
-    if (plan->k <= SHORT_LINES) {
+    if (plan->k <= SHORT_LINES && plan->size[0] <= plan->stand[TW_VECTOR_SIDE].width) {
         const tw_tiles *tiles = plan->tiles;
         int rows = (int)at_most(at_most(plan->size[0], plan->stand[TW_VECTOR_SIDE].width), tiles->most_rows);
         plan->stand[TW_SCALAR_SIDE].width = tiles->width[tiles->height[rows][tiles->most_columns]][tiles->most_columns];
@@ -490,10 +501,16 @@ static int choose(const tw_form *form, int isa, const tw_wish *wish)
     bool vector_long = m >= n;
     bool along = vector_long ? form->trans_a : !form->trans_b;
     if (l < TALL * s) {
-        return form->trans_b || form->dtype == TW_Z ? TW_PATH_BLOCKED : TW_PATH_DIRECT;
+        return (form->trans_b && k >= TURNING_STEPS) || form->dtype == TW_Z ? TW_PATH_BLOCKED : TW_PATH_DIRECT;
     }
     if (!along) {
-        return s <= 128 ? TW_PATH_STREAM : TW_PATH_BLOCKED;
+        if (!vector_long && s > 1 && k < (s > 8 ? TURNING_STEPS : TURNING_STEPS / 4)) {
+            return TW_PATH_DIRECT; /* stream would turn all of C for little work */
+        }
+        return s <= (k >= MANY_STEPS ? WIDEST_STREAM : WIDE_STREAM) ? TW_PATH_STREAM : TW_PATH_BLOCKED;
+    }
+    if (vector_long && (k <= SHORT_LINES || (s >= 8 && k < (s > LONGEST_DOT ? FEW_STEPS : TURNING_STEPS)))) {
+        return TW_PATH_BLOCKED; /* others turn all of C */
     }
     bool dots = s <= LONGEST_DOT && k > 8 && !tw_is_complex(form->dtype) && !fills(form, isa, s, l);
     return dots ? TW_PATH_DOT : TW_PATH_DIRECT;

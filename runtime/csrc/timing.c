@@ -201,6 +201,7 @@ int tw_panel_kernel_time(const char *name, const void *panels, int64_t bytes, in
     bool turned = kernel->vector_dim != 0;
     int64_t element = tw_element_bytes(kernel->dtype), width = turned ? kernel->nr : kernel->mr;
     int64_t lines = turned ? kernel->mr : kernel->nr, panel = width * k * element, count = k > 0 ? bytes / panel : 0;
+    int64_t one = panel / kernel->panels, apart = count * one; /* two panels at once are from the two halves of all */
     if (count < 1) {
         return tw_fail(TW_ERROR_KERNEL, "tw_panel_kernel_time: %lld bytes are no panel of %lld steps.",
                        (long long)bytes, (long long)k);
@@ -213,12 +214,14 @@ int tw_panel_kernel_time(const char *name, const void *panels, int64_t bytes, in
     }
     fill(kernel->dtype, other, lines * k, 2);
     tw_form form = {.dtype = kernel->dtype, .mode = kernel->mode, .k = k, .ldc = ldc * element};
-    tw_scalar one = tw_alpha_at(kernel->dtype, NULL), zero = tw_beta_at(kernel->dtype, NULL);
+    tw_scalar alpha = tw_alpha_at(kernel->dtype, NULL), zero = tw_beta_at(kernel->dtype, NULL);
     tw_args args = tw_args_of(&form);
-    tw_args_scale(&args, kernel->dtype, &one, &zero);
+    tw_args_scale(&args, kernel->dtype, &alpha, &zero);
+    args.lda = width / kernel->panels * element;
+    args.far = kernel->panels == 2 ? apart - args.lda : 0;
     int64_t begin = now();
     for (int64_t i = 0; i < count; i++) {
-        const char *at = (const char *)panels + i * panel;
+        const char *at = (const char *)panels + i * one;
         kernel->run(turned ? other : at, turned ? at : other, other + other_bytes, &args);
     }
     *nanoseconds = (double)(now() - begin) / (double)count;

@@ -29,7 +29,7 @@
 #include "blocked.h"
 
 enum {
-    FORMAT = 2,
+    FORMAT = 3,
     STEPS = TW_COST_STEPS,
     MOST_BYTES = 1 << 22,
     GROUPS = TW_ISAS * TW_DTYPES * TW_MODES,

@@ -18,6 +18,7 @@ from tilewright.runtime._library import ffi, lib, text
 
 from .guarded import guarded
 from .problems import DTYPES, RUNNABLE, Array, forced, integers
+from .test_batch_threads import threads
 
 FLOAT = np.dtype(np.float32)
 ROW = lib.TW_ROW_MAJOR
@@ -128,10 +129,10 @@ def test_within_the_elementwise_bound(tokens: int, out: int, features: int) -> N
 
 @pytest.mark.parametrize("at_end", [True, False], ids=["end", "begin"])
 def test_between_guard_pages(at_end: bool) -> None:
-    """Eight lanes of bias or y read where three are left."""
+    """Eight lanes of bias or y read where three are left; two panels at once where one is left."""
     rng = np.random.default_rng(5)
     for isa in RUNNABLE:
-        for tokens, out, features in ((1, 1, 1), (3, 49, 17), (9, 33, 300), (60, 7, 20)):
+        for tokens, out, features in ((1, 1, 1), (3, 49, 17), (9, 33, 300), (60, 7, 20), (2, 250, 9), (17, 250, 30)):
             x, w = integers(rng, (tokens, features), FLOAT), integers(rng, (out, features), FLOAT)
             b = integers(rng, (1, out), FLOAT)
             near_x, near_b = guarded(x, at_end), guarded(b, at_end)
@@ -144,6 +145,21 @@ def test_between_guard_pages(at_end: bool) -> None:
                 )
             assert status == lib.TW_OK
             assert np.array_equal(y, np.maximum(x @ w.T + b, 0))
+
+
+@pytest.mark.parametrize("isa", RUNNABLE)
+@pytest.mark.parametrize("tokens", [1, 4, 8, 17, 40, 130])
+def test_weights_that_come_from_memory(isa: str, tokens: int) -> None:
+    """The second of two panels taken from where the first goes on; a pair of them given to two threads."""
+    rng = np.random.default_rng(tokens)
+    for out, features in ((245, 2500), (1000, 70), (48, 1030)):
+        x, w = integers(rng, (tokens, features), FLOAT), integers(rng, (out, features), FLOAT)
+        b = integers(rng, (1, out), FLOAT)
+        with forced(isa), threads(3):
+            room = packed(w)
+            for most in (1, 2, 3):
+                got = linear(x, room, out, b, KINDS["relu"], most)
+                assert np.array_equal(got, np.maximum(x @ w.T + b, 0)), (out, features, most)
 
 
 @pytest.mark.parametrize("kind", DTYPES, ids=str)

@@ -403,6 +403,22 @@ def test_compiles_without_a_graph_break() -> None:
     same(compiled(X[:1]), wanted[1])
 
 
+def test_compiled_models_follow_their_weights() -> None:
+    """The panels that were there when a model was compiled, multiplied by for ever."""
+    net, other = model(), model()
+    other.load_state_dict({name: value * 2 for name, value in net.state_dict().items()})
+    wanted = [net(X), other(X)]
+    report = packed(net)
+    compiled: Any = torch.compile(net, backend="aot_eager")
+    same(compiled(X), wanted[0])
+    net.load_state_dict(other.state_dict())
+    same(compiled(X), wanted[1])
+    report.unpack()
+    same(compiled(X), wanted[1])
+    packed(net)
+    same(compiled(X), wanted[1])
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_compiles_to_machine_code() -> None:
