@@ -17,7 +17,13 @@ from .spec import SPEC_FOLDER, Entry, SpecError, read_spec
 
 __all__ = ["Kernel", "kernels_of", "spec_files"]
 
-_FORMS = {"outer": outer_product, "dot": dot_product, "quad": quad_product, "lanes": lanes_product}
+_FORMS = {
+    "outer": outer_product,
+    "paired": outer_product,
+    "dot": dot_product,
+    "quad": quad_product,
+    "lanes": lanes_product,
+}
 
 
 @dataclass
@@ -34,8 +40,8 @@ class Kernel:
 
     @cached_property
     def isa(self) -> Isa:
-        """The instruction set, for the kernel's type."""
-        return find(self.entry.isa, self.entry.letter)
+        """The instruction set, for the kernel's type and form."""
+        return find(self.entry.isa, self.entry.letter).formed(self.entry.tile.form)
 
     @property
     def dtype(self) -> Dtype:
@@ -70,6 +76,7 @@ class Kernel:
         """The kernel's name."""
         named = {
             "dot": self.tile.form == "dot" and self.isa.names_dots,
+            "paired": self.tile.form == "paired",
             "prf": self.tile.prefetch,
             "ahead": self.tile.ahead,
             "paced": self.tile.paced,

@@ -22,6 +22,7 @@ __all__ = ["FEATURES", "KernelName", "KernelNameError", "parse"]
 
 FEATURES = {
     "dot": "by dot products, where an outer product of that size may stand beside it",
+    "paired": "real and imaginary parts of the scalar operand multiply complex columns as they lie",
     "prf": "prefetches C before the k loop",
     "ahead": "asks within the k loop for the lines that the next tile reads",
     "paced": "... and reads A's vectors anew for every multiply-add, so that a core does not run far ahead",

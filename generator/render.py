@@ -112,7 +112,7 @@ def _row(kernel: Kernel) -> dict[str, Any]:
         "vector_dim": int(tile.transposed),
         "mask_span": kernel.mask_span,
         "paired": int(kernel.dtype.complex and kernel.isa.paired),
-        "reassociates": int(tile.form == "dot"),
+        "reassociates": int(tile.form in ("dot", "paired")),
         "mr": tile.mr,
         "nr": tile.nr,
         "panels": int(tile.on_panels) + tile.twin,

@@ -21,7 +21,7 @@ LARGEST = 256
 SPEC_FOLDER = Path(__file__).parent / "specs"
 
 _OPTIONS: dict[str, type | tuple[str, ...]] = {
-    "form": ("outer", "dot", "quad"),
+    "form": ("outer", "dot", "quad", "paired"),
     "transposed": bool,
     "unroll": int,
     "pipeline": bool,
@@ -162,6 +162,7 @@ class Reader:
             self.fail(
                 table, first, f"{isa.name} builds {letter} by {', '.join(sorted(isa.forms))}, not {options['form']}"
             )
+        isa = isa.formed(options.get("form", "outer"))
         if kind == "columns":
             if not isa.has_columns(first):
                 self.fail(table, first, f"{self.root['isa']} has no vector columns called {first!r}")

@@ -161,6 +161,8 @@ static void run_kernel(const problem *p, const tw_kernel *kernel)
     args.flags = TW_FLAG_BETA | TW_FLAG_ADD;
     memcpy(&args.alpha, &one, sizeof one);
     memcpy(&args.beta, &one, sizeof one);
+    scalar pair = single(p->type) ? (scalar){.c = {-1, 1}} : (scalar){.z = {-1, 1}};
+    memcpy(&args.pair, &pair, sizeof pair);
     tw_kernel_fn call = kernel->run;
     const void *a = p->a, *b = p->b;
     void *c = p->c;

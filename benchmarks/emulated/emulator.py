@@ -59,13 +59,15 @@ class Case:
     def needed(self) -> int:
         """Vector multiply-adds that the shape needs, whole vectors along m, or along n where those are fewer.
 
+        Complex numbers lie in vectors as in memory and take two: FCMLA, or by both parts of the other factor.
+
         Examples
         --------
         >>> Case("call", "s", "NN", 5, 5, 10).needed, Case("call", "z", "NN", 2, 2, 2).needed
         (100, 16)
         """
-        lanes, each = 4 if self.letter in "sc" else 2, 4 if self.letter in "cz" else 1
-        if self.way == "fcma":  # numbers as they lie, two instructions a product
+        lanes, each = 4 if self.letter in "sc" else 2, 1
+        if self.letter in "cz":
             lanes, each = lanes // 2, 2
         vectors = min(-(-self.m // lanes) * self.n, self.m * -(-self.n // lanes))
         return vectors * self.k * each

@@ -16,7 +16,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -225,6 +225,8 @@ class Isa(ABC):
     """Start a sum by a multiplication instead of clearing accumulators."""
     forms: ClassVar[frozenset[str]] = frozenset({"outer"})
     """Ways to build a kernel, of those that a spec can name."""
+    variants: ClassVar[Mapping[str, type[Isa]]] = {}
+    """What serves in place of this for some of these forms: the same instructions, used otherwise."""
     turns: ClassVar[bool] = True
     asks_ahead: ClassVar[bool] = False
     """Whether a dot product can ask for the next tile's lines."""
@@ -254,6 +256,10 @@ class Isa(ABC):
             Reg("x", -1 - place, name) for place, name in enumerate(("a", "b", "c", "args"))
         )
 
+    def formed(self, form: str) -> Isa:
+        """The instruction set as it is used for kernels of a form."""
+        return self.variants[form]() if form in self.variants else self
+
     # Shape of the registers
 
     @property
@@ -280,6 +286,9 @@ class Isa(ABC):
     def parts_per_accumulator(self) -> int:
         """Registers that hold a column of C while it is summed."""
         return 2 if self.dtype.complex and not self.fused else 1
+
+    parts_apart: ClassVar[bool] = False
+    """Registers side by side hold the first parts of several accumulators, not the parts of one."""
 
     @property
     def parts_per_scalar(self) -> int:

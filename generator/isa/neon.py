@@ -325,7 +325,7 @@ class NeonComplex(Neon):
     """complex64: four elements in two registers."""
 
     letter = "c"
-    forms = frozenset({"outer", "quad"})
+    forms = frozenset({"outer", "quad", "paired"})
     adds_old = True
 
     def pair_vector(self, pool: Pool, general: Pool, base: Reg, stride: Reg) -> VectorOperand:
@@ -369,6 +369,7 @@ class NeonDoubleComplex(Neon):
     """complex128: two elements in two registers."""
 
     letter = "z"
+    forms = frozenset({"outer", "paired"})
     adds_old = True
 
     def _pairs(

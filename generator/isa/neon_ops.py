@@ -215,6 +215,17 @@ ZIP = {
 }
 
 
+def _reverse_pairs(machine: Machine, instruction: Instruction) -> None:
+    """rev64 of two lanes in 64 bits, ext by half a register of two: neighbours change places."""
+    target, source = instruction.operands[:2]
+    values = machine.whole(source)
+    machine.set(target, [values[lane ^ 1] for lane in range(len(values))])
+
+
+REV64 = Op("rev64  {0}, {1}", "wr", _reverse_pairs, "simd")
+EXT = Op("ext    {0}, {1}, {2}, {3}", "wrr-", _reverse_pairs, "simd")
+
+
 def _rotated(turns: int) -> Callable[[Machine, Instruction], None]:
     """fcmla: real parts of the first factor times the second, or imaginary parts times that turned by 90 degrees."""
 

@@ -51,9 +51,7 @@ class KLoop(ABC):
         isa, program, unroll = self.isa, self.program, self.tile.unroll
         program.turns_outside = int(isa.first_by_multiply) + int(self.tile.pipeline)
         if isa.first_by_multiply:
-            program.add(isa.count_down(self.k, unroll, "main", negative=False))
-            program.section(f"fewer than {unroll} steps" if unroll > 1 else "no steps")
-            program.add(self._clear(), isa.jump("rest"), isa.label("main"))
+            self._add_few_steps()
         else:
             program.add(self._clear(), isa.count_down(self.k, unroll, "rest", negative=True))
         if self.tile.pipeline:
@@ -68,6 +66,18 @@ class KLoop(ABC):
             program.add(isa.jump_if_clear(self.k, steps.bit_length() - 1, skip))
             program.add(self._turn(steps), isa.label(skip))
             steps //= 2
+
+    def _add_few_steps(self) -> None:
+        """Less than a turn: half of one may start the sums as well; they are cleared only for less than that."""
+        isa, program, unroll = self.isa, self.program, self.tile.unroll
+        program.add(isa.count_down(self.k, unroll, "main", negative=False))
+        program.section(f"fewer than {unroll} steps" if unroll > 1 else "no steps")
+        half, after = unroll // 2, "rest"
+        if half:
+            after = f"skip{half}"
+            program.add(isa.jump_if_clear(self.k, half.bit_length() - 1, "few"))
+            program.add(self._turn(half, first=True), isa.jump(after), isa.label("few"))
+        program.add(self._clear(), isa.jump(after), isa.label("main"))
 
     def _add_turns(self) -> None:
         """Turns that load for themselves."""

@@ -53,8 +53,11 @@ class _Outer(KLoop):
         pairs = 2 if isa.split else 1
         each = len(columns) * parts
         sums = [vectors.take_near(each, "C", adjacent=pairs) for _ in range(tile.scalar_size)]
+        # A column's parts side by side; or all columns' first parts, which then become C and are stored together.
+        apart = len(columns) if isa.parts_apart else 1
         self.accumulators: Accumulators = [
-            [tuple(registers[column * parts :][:parts]) for registers in sums] for column in range(len(columns))
+            [tuple(registers[column if apart > 1 else column * parts :: apart][:parts]) for registers in sums]
+            for column in range(len(columns))
         ]
         self.arguments = Arguments(isa, tile, general, ("k", "lda", "ldb"))
         self.k, lda, ldb = self.arguments.of.values()

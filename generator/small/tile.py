@@ -32,9 +32,9 @@ class Tile:
     mode : Mode
     mr, nr : int
         Rows and columns of C.
-    form : {"outer", "dot", "quad"}
-        Outer products of vectors and elements, dot products with vectors along k, or sums of the four products of real
-        and imaginary parts.
+    form : {"outer", "dot", "quad", "paired"}
+        Outer products of vectors and elements, dot products with vectors along k, sums of the four products of real
+        and imaginary parts, or outer products of complex columns as they lie (on ISAs that know other ways).
     transposed : bool
         Vectors run along n: C is summed transposed and turned round when it is stored.
     widths : str

@@ -20,8 +20,8 @@ int tw_fail(int status, const char *format, ...) __attribute__((format(printf, 2
 
 /* ---- isa.c ---- */
 
-/* tw_variant of no type, of what is chosen now; what calls compare. tw_choose brings it up to date. */
-extern atomic_int tw_variant_now __attribute__((visibility("hidden")));
+/* tw_variant of each type, of what is chosen now; what calls compare. tw_choose brings it up to date. */
+extern atomic_int tw_variant_now[TW_DTYPES] __attribute__((visibility("hidden")));
 void tw_choose(atomic_int *choice, int value);
 
 extern atomic_int tw_isa_now; /* what products use; -1: refused, and tw_isa_current says why */
@@ -349,6 +349,7 @@ enum { TW_PLAN_SETS = 6 }; /* tiles differ in their arguments only where C ends 
 struct tw_gemm_plan {
     tw_key key;
     tw_kernel_fn run;              /* a product of one tile: its kernel, at the matrices' first elements; else NULL */
+    tw_kernel_fn straight;         /* the same where operands are not exchanged; else NULL */
     int16_t ready;                 /* commands, if each has a set of arguments and nobody counts them; else 0 */
     int16_t count;                 /* commands; -1: more than are listed */
     bool exchanged;                /* the kernels' A is the caller's B: row-major, but for a row taken as a column */

@@ -9,8 +9,8 @@
 
 enum { BEST, ENVIRONMENT, CALL };
 
-atomic_int tw_isa_now = -1;       /* -1 also before the first call of tw_isa_current: not chosen yet */
-atomic_int tw_variant_now = -256; /* tw_variant of type 0 and that */
+atomic_int tw_isa_now = -1; /* -1 also before the first call of tw_isa_current: not chosen yet */
+atomic_int tw_variant_now[TW_DTYPES] = {-256, -255, -254, -253}; /* tw_variant of each type and that */
 static atomic_int reason = BEST;
 
 void tw_choose(atomic_int *choice, int value)
@@ -19,7 +19,9 @@ void tw_choose(atomic_int *choice, int value)
     atomic_store(choice, value);
     do { /* whoever stores last, of threads that choose at once, sees what the others chose */
         variant = tw_variant(0, atomic_load(&tw_isa_now), atomic_load(&tw_tiler_now));
-        atomic_store(&tw_variant_now, variant);
+        for (int dtype = 0; dtype < TW_DTYPES; dtype++) {
+            atomic_store(&tw_variant_now[dtype], dtype | variant);
+        }
     } while (variant != tw_variant(0, atomic_load(&tw_isa_now), atomic_load(&tw_tiler_now)));
     atomic_fetch_add(&tw_settings, 1);
 }

@@ -50,6 +50,7 @@ static void make_ready(tw_gemm_plan *plan)
     plan->ready = plan->count;
     if (plan->count == 1 && plan->turn.operand == 0) {
         plan->run = plan->commands[0].run;
+        plan->straight = plan->exchanged ? NULL : plan->run;
         plan->args = sets[0];
     }
 }
@@ -142,7 +143,7 @@ int tw_plan_fill(tw_gemm_plan *plan, const tw_key *key, int room, const tw_wish 
     }
     plan->key = *key;
     plan->exchanged = form->exchanged;
-    plan->run = NULL;
+    plan->run = plan->straight = NULL;
     plan->ready = 0;
     plan->walked = room < TW_PLAN_TILES;
     plan->count = 0;

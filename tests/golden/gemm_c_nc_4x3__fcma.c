@@ -3,7 +3,7 @@
  *   C[4x3] = alpha * A[mxk] * B[nxk]^H + beta * C        column-major, any lda, ldb, ldc
  *
  * spec      generator/specs/fcma.yaml: c nc          template  templates/asm/gemm.c.j2
- * inputs    sha256:512487ca4a7cfbe9          see it alone  python3 build.py show gemm_c_nc_4x3__fcma
+ * inputs    sha256:0748fd0424cc3faf          see it alone  python3 build.py show gemm_c_nc_4x3__fcma
  * vectors   C v16-v21   A set 0 v22-v23   B set 0 v24-v25   B set 1 v26-v27
  * general   k x4   lda x5   ldb x6   rest of b's stride x7
  * a turn    2 k: 6 load, 24 fma, 1 count, 1 branch
@@ -21,13 +21,37 @@ void tw_gemm_c_nc_4x3__fcma(const void *a, const void *b, void *c, const tw_args
         "subs   x4, x4, #2                     \n"
         "b.pl   .Lmain%=                       \n"
         /* fewer than 2 steps */
+        "tbz    x4, #0, .Lfew%=                \n"
+        "ld1    {v22.4s, v23.4s}, [%[a]], x5   \n"
+        "ld1    {v24.4s}, [%[b]], #16          \n"
+        "ld1    {v25.2s}, [%[b]], x7           \n"
+        "movi   v16.2d, #0                     \n"
+        "fcmla  v16.4s, v22.4s, v24.s[0], #0   \n"
+        "movi   v17.2d, #0                     \n"
+        "fcmla  v17.4s, v23.4s, v24.s[0], #0   \n"
+        "movi   v18.2d, #0                     \n"
+        "fcmla  v18.4s, v22.4s, v24.s[1], #0   \n"
+        "movi   v19.2d, #0                     \n"
+        "fcmla  v19.4s, v23.4s, v24.s[1], #0   \n"
+        "movi   v20.2d, #0                     \n"
+        "fcmla  v20.4s, v22.4s, v25.s[0], #0   \n"
+        "movi   v21.2d, #0                     \n"
+        "fcmla  v21.4s, v23.4s, v25.s[0], #0   \n"
+        "fcmla  v16.4s, v22.4s, v24.s[0], #270 \n"
+        "fcmla  v17.4s, v23.4s, v24.s[0], #270 \n"
+        "fcmla  v18.4s, v22.4s, v24.s[1], #270 \n"
+        "fcmla  v19.4s, v23.4s, v24.s[1], #270 \n"
+        "fcmla  v20.4s, v22.4s, v25.s[0], #270 \n"
+        "fcmla  v21.4s, v23.4s, v25.s[0], #270 \n"
+        "b      .Lskip1%=                      \n"
+        ".Lfew%=:                              \n"
         "movi   v16.2d, #0                     \n"
         "movi   v18.2d, #0                     \n"
         "movi   v20.2d, #0                     \n"
         "movi   v17.2d, #0                     \n"
         "movi   v19.2d, #0                     \n"
         "movi   v21.2d, #0                     \n"
-        "b      .Lrest%=                       \n"
+        "b      .Lskip1%=                      \n"
         ".Lmain%=:                             \n"
         /* first turn (I) */
         "ld1    {v22.4s, v23.4s}, [%[a]], x5   \n"
@@ -182,7 +206,6 @@ void tw_gemm_c_nc_4x3__fcma(const void *a, const void *b, void *c, const tw_args
         /* C = P + beta C */
         "mov    x6, %[c]                       \n"
         "ldr    d22, [%[args], #80]            \n"
-        "zip1   v22.2d, v22.2d, v22.2d         \n"
         "ld1    {v23.4s, v24.4s}, [x6], x5     \n"
         "fcmla  v16.4s, v23.4s, v22.s[0], #0   \n"
         "fcmla  v16.4s, v23.4s, v22.s[0], #90  \n"

@@ -3,7 +3,7 @@
  *   C[2x3] = alpha * A[kxm]^T * B[kxn] + beta * C        column-major, any lda, ldb, ldc
  *
  * spec      generator/specs/fcma.yaml: z tn          template  templates/asm/gemm.c.j2
- * inputs    sha256:2726f813cd7493c6          see it alone  python3 build.py show gemm_z_tn_2x3__fcma
+ * inputs    sha256:3acadac57fffc8eb          see it alone  python3 build.py show gemm_z_tn_2x3__fcma
  * vectors   C v16-v21   A set 0 v22-v23   B set 0 v24-v26   B set 1 v27-v29
  * general   k x4   lda x5   ldb x6   lines of a x7   lines of b x8-x9
  * a turn    2 k: 7 load, 24 fma, 1 count, 1 branch
@@ -23,13 +23,33 @@ void tw_gemm_z_tn_2x3__fcma(const void *a, const void *b, void *c, const tw_args
         "subs   x4, x4, #2                   \n"
         "b.pl   .Lmain%=                     \n"
         /* fewer than 2 steps */
+        "tbz    x4, #0, .Lfew%=              \n"
+        "ldr    q22, [%[a]], #16             \n"
+        "ldr    q23, [x7], #16               \n"
+        "ldr    q24, [%[b]], #16             \n"
+        "ldr    q25, [x8], #16               \n"
+        "ldr    q26, [x9], #16               \n"
+        "fmul   v16.2d, v22.2d, v24.d[0]     \n"
+        "fmul   v17.2d, v23.2d, v24.d[0]     \n"
+        "fmul   v18.2d, v22.2d, v25.d[0]     \n"
+        "fmul   v19.2d, v23.2d, v25.d[0]     \n"
+        "fmul   v20.2d, v22.2d, v26.d[0]     \n"
+        "fmul   v21.2d, v23.2d, v26.d[0]     \n"
+        "fcmla  v16.2d, v24.2d, v22.2d, #90  \n"
+        "fcmla  v17.2d, v24.2d, v23.2d, #90  \n"
+        "fcmla  v18.2d, v25.2d, v22.2d, #90  \n"
+        "fcmla  v19.2d, v25.2d, v23.2d, #90  \n"
+        "fcmla  v20.2d, v26.2d, v22.2d, #90  \n"
+        "fcmla  v21.2d, v26.2d, v23.2d, #90  \n"
+        "b      .Lskip1%=                    \n"
+        ".Lfew%=:                            \n"
         "movi   v16.2d, #0                   \n"
         "movi   v18.2d, #0                   \n"
         "movi   v20.2d, #0                   \n"
         "movi   v17.2d, #0                   \n"
         "movi   v19.2d, #0                   \n"
         "movi   v21.2d, #0                   \n"
-        "b      .Lrest%=                     \n"
+        "b      .Lskip1%=                    \n"
         ".Lmain%=:                           \n"
         /* first turn (I) */
         "ldr    q22, [%[a]], #16             \n"

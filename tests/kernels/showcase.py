@@ -6,6 +6,7 @@ SHOWCASE = [
     "gemm_s_nn_16x4__neon",
     "gemm_d_tn_4x4__neon",
     "gemm_z_nc_4x4__neon",
+    "gemm_z_tn_3x3__neon_paired",
     "gemm_c_nc_4x3__fcma",
     "gemm_z_tn_2x3__fcma",
     "gemm_d_nn_12x4_yyy__avx2",
