@@ -35,11 +35,13 @@ typedef struct product {
     const tw_scalar *beta;
     const tw_epilogue *epilogue;
     tw_args args;           /* with alpha, without beta */
+    tw_scalar alpha;        /* of pairs: the copied lines are multiplied by it, or by its conjugate */
     tile_calls tiles[2][2]; /* [split: last panel?][other: last panel?] */
     tw_command first[2]; /* [other: last panel?] for a whole panel that has just come from memory; none: no function */
     char *buffers;       /* for each task: the chunk's block, then the chunk of C^T or the part of C */
     int64_t block_bytes, buffer_bytes;
     bool around;       /* chunks of C go around the caches */
+    bool direct;       /* kernels write C, unless it is turned */
     atomic_llong next; /* chunk to take */
 } product;
 
@@ -309,17 +311,22 @@ static void take_chunks(void *context, int64_t task)
                 run_chunk(all, first, some, 0, plan->k, block, turned, plan->ldc, &none);
                 tw_write_around(all->c + first * plan->ldc, turned, some * plan->ldc);
             }
-        } else if (!plan->turned) {
+        } else if (!plan->turned && all->direct) {
             char *c = all->c + first * (plan->split == TW_VECTOR_SIDE ? element : plan->ldc);
             run_chunk(all, first, lines, 0, plan->k, block, c, plan->ldc, all->beta);
+        } else if (!plan->turned) { /* pairs, whose kernels know no complex beta */
+            tw_scalar none = tw_beta_at(plan->dtype, NULL);
+            run_chunk(all, first, lines, 0, plan->k, block, turned, plan->size[0] * element, &none);
+            tw_add_up(plan->scalars, plan->m, lines, turned, plan->size[0] * element, 1, 0, false, all->beta,
+                      all->c + first * plan->ldc, plan->ldc);
         } else {
             /* The product that is computed is C^T[size0 x size1]; of it a chunk of rows, or of columns. */
             bool rows = plan->split == TW_VECTOR_SIDE;
             int64_t ld = (rows ? plan->chunk : plan->size[0]) * element;
             tw_scalar none = tw_beta_at(plan->dtype, NULL);
             run_chunk(all, first, lines, 0, plan->k, block, turned, ld, &none);
-            tw_add_up(plan->dtype, rows ? plan->size[1] : lines, rows ? lines : plan->size[0], turned, ld, 1, 0, true,
-                      all->beta, all->c + first * (rows ? plan->ldc : element), plan->ldc);
+            tw_add_up(plan->scalars, rows ? plan->m : lines, rows ? lines : plan->n, turned, ld, 1, 0, true, all->beta,
+                      all->c + first * (rows ? plan->ldc : tw_element_bytes(plan->scalars)), plan->ldc);
         }
     }
 }
@@ -369,7 +376,10 @@ static int64_t own_c_bytes(const tw_blocked *plan)
     if (plan->parts > 1) {
         return round_up(plan->size[0] * plan->size[1] * element, LINE);
     }
-    int64_t lines = plan->around ? plan->piece : plan->turned ? plan->chunk : 0;
+    int64_t lines = plan->turned || plan->pairs ? plan->chunk : 0;
+    if (plan->around && plan->piece > lines) {
+        lines = plan->piece;
+    }
     return round_up(lines * plan->size[!plan->split] * element, LINE);
 }
 
@@ -403,9 +413,20 @@ static void prepare_other(const product *all, char *panels)
     tw_lines whole = lines_of(all, other, 0, plan->size[other], 0, plan->k);
     if (plan->stand[other].format == TW_PANELS) {
         tw_pack_panels(&whole, plan->stand[other].width, plan->threads, panels);
+    } else if (plan->pairs) {
+        whole.dtype = plan->scalars;
+        whole.alpha = &all->alpha;
+        whole.lines /= 2;
+        whole.k /= 2;
+        tw_pack_pairs(&whole, plan->flip, panels, pitch_of(plan));
     } else {
         tw_pack_lines(&whole, panels, pitch_of(plan));
     }
+}
+
+static tw_scalar conjugate_of(int dtype, const tw_scalar *value)
+{
+    return dtype == TW_C ? (tw_scalar){.c = {value->c[0], -value->c[1]}} : (tw_scalar){.z = {value->z[0], -value->z[1]}};
 }
 
 int tw_blocked_run(const tw_blocked *made, const tw_scalar *alpha, const void *x, const void *y, const tw_scalar *beta,
@@ -420,8 +441,8 @@ int tw_blocked_finish(const tw_blocked *made, const tw_scalar *alpha, const void
     tw_blocked own = *made;
     const tw_blocked *plan = &own;
     tw_blocked_share(&own);
-    if (plan->k == 0 || tw_scalar_is(plan->dtype, alpha, 0)) {
-        tw_scale_c(plan->dtype, plan->size[plan->turned], plan->size[!plan->turned], beta, c, plan->ldc);
+    if (plan->k == 0 || tw_scalar_is(plan->scalars, alpha, 0)) {
+        tw_scale_c(plan->scalars, plan->m, plan->n, beta, c, plan->ldc);
         if (epilogue != NULL) {
             tw_epilogue_run(epilogue, 0, plan->size[0], plan->size[1], c, plan->ldc);
         }
@@ -433,15 +454,23 @@ int tw_blocked_finish(const tw_blocked *made, const tw_scalar *alpha, const void
                    .c = c,
                    .beta = beta,
                    .epilogue = epilogue};
-    all.around = plan->around && tw_scalar_is(plan->dtype, beta, 0);
+    all.around = plan->around && tw_scalar_is(plan->scalars, beta, 0);
     tw_form form = {.dtype = plan->dtype, .mode = plan->mode, .k = plan->k};
     all.args = tw_args_of(&form);
-    tw_scalar none = tw_beta_at(plan->dtype, NULL);
-    tw_args_scale(&all.args, plan->dtype, alpha, &none);
+    tw_scalar none = tw_beta_at(plan->dtype, NULL), one = tw_alpha_at(plan->dtype, NULL);
+    tw_args_scale(&all.args, plan->dtype, plan->pairs ? &one : alpha, &none);
+    all.direct = true;
+    if (plan->pairs) {
+        all.alpha = plan->flip ? conjugate_of(plan->scalars, alpha) : *alpha;
+        all.direct = tw_scalar_is(plan->scalars, beta, 0) || tw_scalar_is(plan->scalars, beta, 1);
+        if (all.direct) {
+            all.beta = tw_scalar_is(plan->scalars, beta, 0) ? &none : &one;
+        }
+    }
     int64_t ldc = plan->ldc, element = tw_element_bytes(plan->dtype);
     if (plan->parts > 1) {
         ldc = plan->size[0] * element;
-    } else if (plan->turned) {
+    } else if (plan->turned || !all.direct) {
         ldc = (split == TW_VECTOR_SIDE ? plan->chunk : plan->size[0]) * element;
     }
     for (int last = 0; last < 4; last++) {
@@ -458,7 +487,7 @@ int tw_blocked_finish(const tw_blocked *made, const tw_scalar *alpha, const void
             all.first[last >> 1] = tile->calls[0]; /* there are no masks, nor offsets */
             all.first[last >> 1].run = far->run;
         }
-        if (plan->flip) {
+        if (plan->flip && !plan->pairs) {
             for (int i = 0; i < tile->count; i++) {
                 tile->calls[i].conj ^= TW_FLAG_CONJ;
             }
@@ -471,8 +500,7 @@ int tw_blocked_finish(const tw_blocked *made, const tw_scalar *alpha, const void
         if (memory == NULL) {
             return tw_fail(TW_ERROR_MEMORY,
                            "out of memory: %lld bytes to pack operands of a product %lld x %lld x %lld.",
-                           (long long)bytes, (long long)plan->size[plan->turned], (long long)plan->size[!plan->turned],
-                           (long long)plan->k);
+                           (long long)bytes, (long long)plan->m, (long long)plan->n, (long long)plan->k);
         }
     }
     all.block_bytes = block_bytes(plan);
@@ -485,8 +513,8 @@ int tw_blocked_finish(const tw_blocked *made, const tw_scalar *alpha, const void
     }
     if (plan->parts > 1) {
         tw_parallel(tasks, tasks, take_part, &all);
-        tw_add_up(plan->dtype, plan->size[plan->turned], plan->size[!plan->turned], all.buffers + all.block_bytes, ldc,
-                  plan->parts, all.buffer_bytes, plan->turned, beta, c, plan->ldc);
+        tw_add_up(plan->dtype, plan->m, plan->n, all.buffers + all.block_bytes, ldc, plan->parts,
+                  all.buffer_bytes, plan->turned, beta, c, plan->ldc);
     } else {
         tw_parallel(tasks, tasks, take_chunks, &all);
     }

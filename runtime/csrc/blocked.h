@@ -28,6 +28,8 @@ enum {
 typedef struct tw_blocked {
     const char *path;
     int dtype, isa, mode;     /* of the tiles: as formats make it, not the caller's */
+    int scalars;              /* alpha's, beta's and C's type: the caller's */
+    bool pairs; /* it is complex, and computed as a real product of twice as many steps and lines, the copied ones */
     bool turned, flip, inner; /* flip: the kernels' product is conjugated at the end */
     bool around;              /* without beta, C is computed elsewhere and written around the caches */
     int split;                /* the side that is cut: TW_VECTOR_SIDE or TW_SCALAR_SIDE */
@@ -35,6 +37,7 @@ typedef struct tw_blocked {
     int threads, parts;       /* parts of k, each summed by itself and added up: 1 unless C is small and k huge */
     double nanoseconds;       /* on one core, about */
     int64_t size[2], k;       /* lines of both sides */
+    int64_t m, n;             /* C's, as the caller has it */
     int64_t kc, chunk;        /* k steps of a block, lines of a chunk */
     int64_t lines;            /* of a chunk, near to which it is chosen */
     int64_t piece;            /* of those that are written around the caches at a time */

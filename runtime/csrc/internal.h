@@ -302,6 +302,8 @@ bool tw_special_is_right(const struct tw_special *special);
 /* The kernel of so many rows that asks ahead of time for lines of B, both operands lying along k, paced or not; NULL: there
  * is none. */
 const tw_kernel *tw_kernel_ahead(int isa, int dtype, int rows, bool paced);
+/* The widest that does so many rows by dot products, with at most so many columns; NULL: there is none. */
+const tw_kernel *tw_kernel_dot(int isa, int dtype, int rows, int most);
 
 static inline bool tw_mode_transposes_a(int mode)
 {

@@ -19,8 +19,10 @@
 enum {
     LONGEST_DOT = 64,
     MOST_ROWS = 8,          /* of kernels that ask ahead */
+    MOST_DOTS = 4,          /* of others along k, on x86 */
     LEAST_AHEAD = 512,      /* bytes of a line, else other kernels are as good */
     FROM_MEMORY = 12 << 20, /* bytes; not by the last cache's size, which hypervisors tell wrong */
+    THIN_FROM_MEMORY = 20 << 20, /* where one or two lines take so little arithmetic that asking shows */
     INNER_WIDE = 256,       /* bytes of a k step: a tile takes a part of it */
     PIECE = 4096,           /* bytes of C */
     MOST_PIECE = 256 << 10, /* where one is as wide as a tile and C has many rows */
@@ -74,6 +76,9 @@ static tw_blocked begin(const tw_form *form, int isa)
         .threads = 1,
         .parts = 1,
         .size = {form->m, form->n},
+        .m = form->m,
+        .n = form->n,
+        .scalars = form->dtype,
         .k = form->k,
         .ldc = form->ldc,
         .stand = {{.line = form->trans_a ? form->lda : element,
@@ -172,7 +177,7 @@ void tw_blocked_share(tw_blocked *plan)
         /* Nothing is kept for a chunk, and each costs threads a fight for the counter. */
         lines = at_least(lines, (int64_t)(LEAST_CHUNK / plan->nanoseconds * (double)plan->size[plan->split]));
     }
-    if (plan->turned) { /* a chunk has C^T beside its block */
+    if (plan->turned || plan->pairs) { /* a chunk has C^T, or C, beside its block */
         int64_t block = plan->stand[plan->split].format == TW_PANELS ? plan->kc : 0;
         lines = at_most(lines, MOST_CHUNK / ((plan->size[!plan->split] + block) * tw_element_bytes(plan->dtype)));
         lines = at_least(lines, 1);
@@ -255,6 +260,21 @@ static bool stream(tw_blocked *plan, const tw_wish *wish, int *status)
     return settle(plan, wish, status);
 }
 
+/* A complex product of lines along k as a real one: the long lines are what they are in memory, twice as many real numbers;
+ * each short one becomes two, for the real parts of its dot products and for the imaginary ones, which in C are neighbours. */
+static void as_pairs(tw_blocked *plan, int split)
+{
+    plan->pairs = true;
+    plan->dtype = plan->dtype == TW_C ? TW_S : TW_D;
+    plan->isa = tw_isa_of_type(plan->isa, plan->dtype);
+    plan->k *= 2;
+    plan->size[!split] *= 2;
+    plan->stand[split].step /= 2;
+    plan->flip = plan->stand[split].conj;
+    plan->stand[!split].conj = plan->stand[!split].conj != plan->flip;
+    plan->stand[split].conj = false;
+}
+
 /* Both along k. Kernels that ask ahead do all of the short side at once, or bands of it, on as many long lines as then find
  * registers; what they read and what they ask for stays in the second cache. Without such kernels: the fewer the other
  * lines are, the more of the long operand's are read side by side, for memory answers many at a time, and the farther, for
@@ -268,25 +288,38 @@ static bool dot(tw_blocked *plan, const tw_wish *wish, int *status)
     if (plan->size[split] < plan->size[!split]) {
         turn(plan);
     }
-    if (wish->reproducible || tw_is_complex(plan->dtype) || !along_k(plan, split) || few > LONGEST_DOT) {
+    if (wish->reproducible || !along_k(plan, split) || few > LONGEST_DOT) {
         return false;
+    }
+    if (tw_is_complex(plan->dtype)) {
+        as_pairs(plan, split);
+        element /= 2;
+        few *= 2;
     }
     plan->split = split;
     plan->stand[!split].format = TW_COPIED;
     plan->stand[!split].width = (int)few;
     plan->stand[split].format = TW_DIRECT;
-    plan->stand[split].width = small_tiles ? 4 : few == 1 ? 12 : 8;
+    double bytes_long = (double)plan->size[split] * (double)plan->k * (double)element;
+    bool near = few <= 2 && bytes_long <= THIN_FROM_MEMORY; /* as good without asking, which has a price */
+    plan->stand[split].width = small_tiles ? 4 : few == 1 && !near ? 12 : 8;
     int64_t bytes = few > 16 ? caches.first / 2 : few > 8 ? 2 * caches.first : 4 * caches.first;
     int64_t most = at_most(at_least(bytes / ((few > 4 ? 8 : few) * element), 256), 4096);
     int64_t bands = (few + MOST_ROWS - 1) / MOST_ROWS;
-    double bytes_long = (double)plan->size[split] * (double)plan->k * (double)element;
     bool paced = bands == 1 && (few <= 2 || bytes_long > FROM_MEMORY);
-    plan->main = tw_kernel_ahead(plan->isa, plan->dtype, (int)((few + bands - 1) / bands), paced);
+    const tw_kernel *ahead = tw_kernel_ahead(plan->isa, plan->dtype, (int)((few + bands - 1) / bands), paced);
     if (plan->k * element < LEAST_AHEAD) {
         plan->main = NULL;
+    } else if (!small_tiles && (near || (ahead == NULL && element == 4 && (few <= 4 || bytes_long <= FROM_MEMORY)))) {
+        bands = (few + MOST_DOTS - 1) / MOST_DOTS;
+        plan->main = tw_kernel_dot(plan->isa, plan->dtype, (int)((few + bands - 1) / bands), 8);
+    } else {
+        plan->main = ahead;
     }
     if (plan->main != NULL) {
         plan->stand[split].width = plan->main->nr;
+    }
+    if (plan->main != NULL && plan->main == ahead) {
         int64_t kept =
             few <= 2 ? 2 * caches.second : caches.second * 3 / 5; /* long runs, where there is little to keep */
         most = at_least(kept / ((few + 2 * plan->main->nr) * element), 512);
@@ -419,7 +452,14 @@ static bool tiles_do(const tw_form *form, const tw_wish *wish, const tw_caches *
     return near && regular && nanoseconds_of(form) < 2 * tw_thread_share(-1);
 }
 
-static int choose(const tw_form *form, const tw_wish *wish)
+/* The short side of a complex product along k up to which real kernels do it faster than complex ones, which take elements of
+ * the long operand one at a time: of few lines those fill a part of a vector. NEON's have tiles for that. */
+static int64_t pairs_up_to(int isa, int dtype)
+{
+    return isa == TW_ISA_AVX512 ? (dtype == TW_C ? 32 : 7) : isa == TW_ISA_AVX2;
+}
+
+static int choose(const tw_form *form, int isa, const tw_wish *wish)
 {
     tw_caches caches = tw_caches_here();
     int64_t m = form->m, n = form->n, k = form->k;
@@ -443,9 +483,9 @@ static int choose(const tw_form *form, const tw_wish *wish)
     }
     switch (form->dtype) {
     case TW_C:
-        return s <= 16 ? TW_PATH_DIRECT : TW_PATH_BLOCKED;
+        return s <= pairs_up_to(isa, form->dtype) ? TW_PATH_DOT : s <= 16 ? TW_PATH_DIRECT : TW_PATH_BLOCKED;
     case TW_Z:
-        return s <= 48 ? TW_PATH_DIRECT : TW_PATH_BLOCKED;
+        return s <= pairs_up_to(isa, form->dtype) ? TW_PATH_DOT : s <= 48 ? TW_PATH_DIRECT : TW_PATH_BLOCKED;
     default:
         return s <= LONGEST_DOT ? TW_PATH_DOT : s <= 128 && k <= 128 ? TW_PATH_DIRECT : TW_PATH_BLOCKED;
     }
@@ -455,7 +495,7 @@ int tw_route(const tw_form *form, int isa, int path, const tw_wish *wish, tw_blo
 {
     int status = TW_OK;
     if (path == TW_PATH_AUTO) {
-        path = choose(form, wish);
+        path = choose(form, isa, wish);
     }
     *found = false;
     if (wish->given != 0) {
