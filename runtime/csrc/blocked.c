@@ -37,6 +37,7 @@ typedef struct product {
     tw_args args;           /* with alpha, without beta */
     tw_scalar alpha;        /* of pairs: the copied lines are multiplied by it, or by its conjugate */
     tile_calls tiles[2][2]; /* [split: last panel?][other: last panel?] */
+    tw_command column;      /* for pieces of the one column of C; no function: none */
     tw_command first[2]; /* [other: last panel?] for a whole panel that has just come from memory; none: no function */
     char *buffers;       /* for each task: the chunk's block, then the chunk of C^T or the part of C */
     int64_t block_bytes, buffer_bytes;
@@ -227,12 +228,8 @@ static void multiply(const product *all, int64_t first, int64_t lines, int64_t s
         }
         for (int64_t i = 0; i < lines; i += width) {
             int64_t along = at_most(width, lines - i);
-            const char *x;
-            if (mine->format == TW_PANELS) {
-                x = block + i * steps * element;
-            } else {
-                x = panel_at(all, split, first + i, along, step);
-            }
+            const char *x =
+                mine->format == TW_PANELS ? block + i * steps * element : panel_at(all, split, first + i, along, step);
             if (wide_inner && j == 0) {
                 fetch_second(x + FAR * steps * mine->step, mine->step, steps, along * element);
             }
@@ -267,24 +264,67 @@ static void multiply(const product *all, int64_t first, int64_t lines, int64_t s
     }
 }
 
+/* Sums start from beta C. */
+static void begin_sum(int dtype, const tw_scalar *beta, tw_args *args)
+{
+    if (!tw_scalar_is(dtype, beta, 0)) {
+        args->beta = *beta;
+        args->flags |= TW_FLAG_BETA;
+    }
+}
+
+/* The next steps are added to what there is. */
+static void go_on(int dtype, tw_args *args)
+{
+    args->beta = tw_alpha_at(dtype, NULL);
+    args->flags |= TW_FLAG_BETA | TW_FLAG_ADD;
+}
+
+/* One column of C, all of k: so much of a chunk as whole pieces make, a block of steps in one call. How many lines that
+ * was. */
+static int64_t run_column(const product *all, int64_t first, int64_t lines, char *c, int64_t ldc, const tw_scalar *beta)
+{
+    const tw_blocked *plan = all->plan;
+    const tw_kernel *kernel = plan->column;
+    int64_t element = tw_element_bytes(plan->dtype), piece = kernel->mr * element, count = lines / kernel->mr, step = 0;
+    int64_t apart = plan->stand[TW_VECTOR_SIDE].step;
+    if (count == 0) {
+        return 0;
+    }
+    tw_batch_args many = {.args = all->args, .count = count, .stride_a = piece, .stride_c = piece};
+    const char *x = panel_at(all, TW_VECTOR_SIDE, first, kernel->mr, 0), *y = panel_at(all, TW_SCALAR_SIDE, 0, 1, 0);
+    many.args.k = plan->kc;
+    many.args.lda = apart;
+    begin_sum(plan->dtype, beta, &many.args);
+    for (; step + plan->kc <= plan->k; step += plan->kc) {
+        tw_run_command(&all->column, x + step * apart, y + step * element, c, &many.args);
+        go_on(plan->dtype, &many.args);
+    }
+    if (step < plan->k) {
+        multiply(all, first, count * kernel->mr, step, plan->k - step, NULL, c, ldc, &many.args);
+    }
+    return count * kernel->mr;
+}
+
 /* One chunk, steps from..to of k, into `c`. */
 static void run_chunk(const product *all, int64_t first, int64_t lines, int64_t from, int64_t to, char *block, char *c,
                       int64_t ldc, const tw_scalar *beta)
 {
     const tw_blocked *plan = all->plan;
+    if (plan->column != NULL) {
+        int64_t done = run_column(all, first, lines, c, ldc, beta);
+        first += done;
+        lines -= done;
+        c += done * tw_element_bytes(plan->dtype);
+    }
+    int64_t kc = plan->column != NULL ? DEEP : plan->kc; /* a few lines at its end: C stays in registers */
     tw_args args = all->args;
-    uint64_t flags = args.flags;
-    for (int64_t step = from; step < to; step += plan->kc) {
-        int64_t steps = at_most(plan->kc, to - step);
-        if (step > from) {
-            args.beta = tw_alpha_at(plan->dtype, NULL);
-            args.flags = flags | TW_FLAG_BETA | TW_FLAG_ADD;
-        } else if (!tw_scalar_is(plan->dtype, beta, 0)) {
-            args.beta = *beta;
-            args.flags = flags | TW_FLAG_BETA;
-        }
+    begin_sum(plan->dtype, beta, &args);
+    for (int64_t step = from; step < to && lines > 0; step += kc) {
+        int64_t steps = at_most(kc, to - step);
         prepare(all, first, lines, step, steps, block);
         multiply(all, first, lines, step, steps, block, c, ldc, &args);
+        go_on(plan->dtype, &args);
     }
 }
 
@@ -426,7 +466,8 @@ static void prepare_other(const product *all, char *panels)
 
 static tw_scalar conjugate_of(int dtype, const tw_scalar *value)
 {
-    return dtype == TW_C ? (tw_scalar){.c = {value->c[0], -value->c[1]}} : (tw_scalar){.z = {value->z[0], -value->z[1]}};
+    return dtype == TW_C ? (tw_scalar){.c = {value->c[0], -value->c[1]}}
+                         : (tw_scalar){.z = {value->z[0], -value->z[1]}};
 }
 
 int tw_blocked_run(const tw_blocked *made, const tw_scalar *alpha, const void *x, const void *y, const tw_scalar *beta,
@@ -493,6 +534,9 @@ int tw_blocked_finish(const tw_blocked *made, const tw_scalar *alpha, const void
             }
         }
     }
+    if (plan->column != NULL) {
+        all.column = (tw_command){.run = plan->column->run, .conj = plan->flip ? TW_FLAG_CONJ : 0};
+    }
     int64_t shared = other_bytes(plan), bytes = tw_blocked_memory(plan);
     char *memory = NULL;
     if (bytes > 0) {
@@ -513,8 +557,8 @@ int tw_blocked_finish(const tw_blocked *made, const tw_scalar *alpha, const void
     }
     if (plan->parts > 1) {
         tw_parallel(tasks, tasks, take_part, &all);
-        tw_add_up(plan->dtype, plan->m, plan->n, all.buffers + all.block_bytes, ldc, plan->parts,
-                  all.buffer_bytes, plan->turned, beta, c, plan->ldc);
+        tw_add_up(plan->dtype, plan->m, plan->n, all.buffers + all.block_bytes, ldc, plan->parts, all.buffer_bytes,
+                  plan->turned, beta, c, plan->ldc);
     } else {
         tw_parallel(tasks, tasks, take_chunks, &all);
     }

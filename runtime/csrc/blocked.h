@@ -27,8 +27,8 @@ enum {
  * chunk at a time in memory of its own, so that the long operand is the one that fills vectors. */
 typedef struct tw_blocked {
     const char *path;
-    int dtype, isa, mode;     /* of the tiles: as formats make it, not the caller's */
-    int scalars;              /* alpha's, beta's and C's type: the caller's */
+    int dtype, isa, mode; /* of the tiles: as formats make it, not the caller's */
+    int scalars;          /* alpha's, beta's and C's type: the caller's */
     bool pairs; /* it is complex, and computed as a real product of twice as many steps and lines, the copied ones */
     bool turned, flip, inner; /* flip: the kernels' product is conjugated at the end */
     bool around;              /* without beta, C is computed elsewhere and written around the caches */
@@ -44,7 +44,8 @@ typedef struct tw_blocked {
     int64_t ldc;
     tw_stand stand[2];
     const tw_tiles *tiles;
-    const tw_kernel *main; /* for tiles of its size, one under the other; NULL: as `tiles` has it */
+    const tw_kernel *column; /* of one column of C and kc steps: its pieces across a batch; NULL: as `tiles` has it */
+    const tw_kernel *main;   /* for tiles of its size, one under the other; NULL: as `tiles` has it */
 } tw_blocked;
 
 /* ---- epilogue.c: what is done to C where a product ends ---- */

@@ -18,18 +18,18 @@
 
 enum {
     LONGEST_DOT = 64,
-    MOST_ROWS = 8,          /* of kernels that ask ahead */
-    MOST_DOTS = 4,          /* of others along k, on x86 */
-    LEAST_AHEAD = 512,      /* bytes of a line, else other kernels are as good */
-    FROM_MEMORY = 12 << 20, /* bytes; not by the last cache's size, which hypervisors tell wrong */
+    MOST_ROWS = 8,               /* of kernels that ask ahead */
+    MOST_DOTS = 4,               /* of others along k, on x86 */
+    LEAST_AHEAD = 512,           /* bytes of a line, else other kernels are as good */
+    FROM_MEMORY = 12 << 20,      /* bytes; not by the last cache's size, which hypervisors tell wrong */
     THIN_FROM_MEMORY = 20 << 20, /* where one or two lines take so little arithmetic that asking shows */
-    INNER_WIDE = 256,       /* bytes of a k step: a tile takes a part of it */
-    PIECE = 4096,           /* bytes of C */
-    MOST_PIECE = 256 << 10, /* where one is as wide as a tile and C has many rows */
-    AROUND_ROWS = 32,       /* with fewer, plain stores run beside the arithmetic and are the faster */
-    AROUND_STEPS = 8,       /* k for each row of C */
-    LEAST_CHUNK = 10000,    /* nanoseconds */
-    MOST_CHUNK = 3 << 19    /* bytes of a thread's own memory */
+    INNER_WIDE = 256,            /* bytes of a k step: a tile takes a part of it */
+    PIECE = 4096,                /* bytes of C */
+    MOST_PIECE = 256 << 10,      /* where one is as wide as a tile and C has many rows */
+    AROUND_ROWS = 32,            /* with fewer, plain stores run beside the arithmetic and are the faster */
+    AROUND_STEPS = 8,            /* k for each row of C */
+    LEAST_CHUNK = 10000,         /* nanoseconds */
+    MOST_CHUNK = 3 << 19         /* bytes of a thread's own memory */
 };
 
 static int64_t at_most(int64_t x, int64_t y)
@@ -240,6 +240,20 @@ static bool given(tw_blocked *plan, const tw_wish *wish, int *status)
     return settle(plan, wish, status);
 }
 
+/* y += A x, A's lines along y: a few of them side by side, y in the first cache. From memory more of them, which are the more
+ * streams to follow; from a cache fewer, of which no two ways of a set are taken. */
+static void column(tw_blocked *plan, int64_t element)
+{
+    double bytes = (double)plan->size[0] * (double)plan->k * (double)element;
+    int64_t steps = bytes <= THIN_FROM_MEMORY && !tw_is_complex(plan->dtype) ? 6 : 8;
+    plan->column = tw_special_column(plan->isa, plan->dtype, steps);
+    if (plan->column != NULL) {
+        plan->kc = steps;
+        plan->stand[TW_VECTOR_SIDE].width = plan->column->mr;
+        plan->lines = tw_caches_here().second / 8 / element;
+    }
+}
+
 static bool stream(tw_blocked *plan, const tw_wish *wish, int *status)
 {
     tw_caches caches = tw_caches_here();
@@ -257,6 +271,9 @@ static bool stream(tw_blocked *plan, const tw_wish *wish, int *status)
     int64_t narrow = plan->size[1]; /* the more columns C has, the more it costs to add to it */
     plan->kc = wish->reproducible ? 256 : even(plan->k, narrow <= 8 ? 8 : narrow <= 16 ? 16 : narrow <= 40 ? 32 : 64);
     plan->lines = caches.second / 4 / (plan->size[1] * element);
+    if (narrow == 1 && !wish->reproducible) {
+        column(plan, element);
+    }
     return settle(plan, wish, status);
 }
 
