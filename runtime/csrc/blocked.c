@@ -206,7 +206,6 @@ static void multiply(const product *all, int64_t first, int64_t lines, int64_t s
     const tw_stand *mine = &plan->stand[split];
     int64_t element = tw_element_bytes(plan->dtype), others = plan->size[other], width = mine->width;
     int64_t c_split = split == TW_VECTOR_SIDE ? element : ldc, c_other = split == TW_VECTOR_SIDE ? ldc : element;
-    bool wide_inner = plan->inner && plan->kc <= TW_INNER_SHORT && mine->line == element;
     bool apart =
         others > 2 && mine->format == TW_DIRECT && mine->line == element; /* for fewer it takes longer to ask */
     bool finish = all->epilogue != NULL && step + steps == plan->k;
@@ -230,7 +229,7 @@ static void multiply(const product *all, int64_t first, int64_t lines, int64_t s
             int64_t along = at_most(width, lines - i);
             const char *x =
                 mine->format == TW_PANELS ? block + i * steps * element : panel_at(all, split, first + i, along, step);
-            if (wide_inner && j == 0) {
+            if (plan->asks && j == 0) {
                 fetch_second(x + FAR * steps * mine->step, mine->step, steps, along * element);
             }
             if (apart && j == 0 && i + (AHEAD + 1) * width <= lines) {

@@ -19,10 +19,6 @@ typedef struct tw_stand {
     bool conj;
 } tw_stand;
 
-enum {
-    TW_INNER_SHORT = 32
-}; /* steps of a block, where C is small, k huge and a step wide: the next are asked for ahead */
-
 /* How a product is blocked; of its form, never of pointers. The product may be `turned`: what is computed is C^T, a
  * chunk at a time in memory of its own, so that the long operand is the one that fills vectors. */
 typedef struct tw_blocked {
@@ -31,6 +27,7 @@ typedef struct tw_blocked {
     int scalars;          /* alpha's, beta's and C's type: the caller's */
     bool pairs; /* it is complex, and computed as a real product of twice as many steps and lines, the copied ones */
     bool turned, flip, inner; /* flip: the kernels' product is conjugated at the end */
+    bool asks;                /* inner: for the blocks of the long, wide operand ahead of time */
     bool around;              /* without beta, C is computed elsewhere and written around the caches */
     int split;                /* the side that is cut: TW_VECTOR_SIDE or TW_SCALAR_SIDE */
     int filling;              /* of two sides in panels, the one whose lines fill vectors */

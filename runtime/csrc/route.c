@@ -23,6 +23,7 @@ enum {
     LEAST_AHEAD = 512,           /* bytes of a line, else other kernels are as good */
     FROM_MEMORY = 12 << 20,      /* bytes; not by the last cache's size, which hypervisors tell wrong */
     THIN_FROM_MEMORY = 20 << 20, /* where one or two lines take so little arithmetic that asking shows */
+    INNER_BLOCK = 3072,          /* bytes of the wider operand */
     INNER_WIDE = 256,            /* bytes of a k step: a tile takes a part of it */
     PIECE = 4096,                /* bytes of C */
     MOST_PIECE = 256 << 10,      /* where one is as wide as a tile and C has many rows */
@@ -370,18 +371,37 @@ static bool direct(tw_blocked *plan, const tw_wish *wish, int *status)
     return true;
 }
 
+/* How many steps of k tiles take at a time, one tile after the other: where memory is what they wait for, few, for a block is then
+ * read from it once and from the first cache again, and memory has the more even work (docs/skinny.md). */
+static void inner_steps(tw_blocked *plan, int64_t step)
+{
+    int64_t few = plan->size[1], most = INNER_BLOCK / step;
+    if (few == 1) {
+        most = 128;
+    } else if (few >= 40 && step <= 2 * INNER_WIDE) { /* arithmetic is */
+        most = few >= 64 ? 256 : 64;
+    } else if (step > INNER_WIDE) {
+        most = few >= 40 ? 32 : 16;
+        plan->asks = true;
+    }
+    plan->kc = even(plan->k, at_most(at_least(most, 16), 256));
+}
+
 static bool inner(tw_blocked *plan, const tw_wish *wish, int *status)
 {
     int64_t element = tw_element_bytes(plan->dtype);
     if (wish->reproducible || plan->size[0] * plan->size[1] * element > 256 << 10) {
         return false;
     }
+    if (plan->size[0] < plan->size[1]) {
+        turn(plan);
+    }
     for (int side = 0; side < 2; side++) {
         plan->stand[side].format = TW_DIRECT;
         plan->stand[side].width = tw_panel_width(plan->isa, plan->dtype, side);
     }
     plan->split = TW_VECTOR_SIDE;
-    plan->kc = even(plan->k, plan->size[TW_VECTOR_SIDE] * element > INNER_WIDE ? TW_INNER_SHORT : 256);
+    inner_steps(plan, plan->size[0] * element);
     plan->inner = true;
     return settle(plan, wish, status);
 }
