@@ -376,7 +376,10 @@ static bool direct(tw_blocked *plan, const tw_wish *wish, int *status)
 static void inner_steps(tw_blocked *plan, int64_t step)
 {
     int64_t few = plan->size[1], most = INNER_BLOCK / step;
-    if (few == 1) {
+    if (step > INNER_WIDE / 2 && plan->isa != TW_ISA_AVX512) { /* small tiles: a block is read again and again */
+        most = step > INNER_WIDE ? 32 : 256;
+        plan->asks = step > INNER_WIDE;
+    } else if (few == 1) {
         most = 128;
     } else if (few >= 40 && step <= 2 * INNER_WIDE) { /* arithmetic is */
         most = few >= 64 ? 256 : 64;
