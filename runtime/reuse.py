@@ -23,6 +23,9 @@ __all__ = ["Packing", "measure_packing"]
 LINES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """Lines of the other operand, `TW_USES` of them."""
 
+WAYS = 2
+"""Raised whenever `csrc/route.c` sends products another way: what was measured before says nothing then."""
+
 CACHED, STREAMED, LESS = (4 << 20, 800), (48 << 20, 2000), (16 << 20, 2000)
 """Bytes of the operand and its k, no power of two: in the last cache, beyond it, and with more than a few lines."""
 
@@ -55,7 +58,7 @@ class Packing:
 
     def record(self) -> dict[str, Any]:
         """Return what the record keeps."""
-        return {"isa": self.isa, "lines": list(LINES), "picoseconds": self.cells}
+        return {"isa": self.isa, "ways": WAYS, "lines": list(LINES), "picoseconds": self.cells}
 
     @classmethod
     def read(cls, record: Any) -> Packing:
@@ -67,7 +70,9 @@ class Packing:
         Packing(isa='', cells={})
         """
         known = {text(lib.tw_isa_name(isa)) for isa in range(lib.tw_isa_count())}
-        if not isinstance(record, dict) or record.get("isa") not in known or record.get("lines") != list(LINES):
+        if not isinstance(record, dict) or record.get("isa") not in known:
+            return cls()
+        if (record.get("ways"), record.get("lines")) != (WAYS, list(LINES)):
             return cls()
         cells = record.get("picoseconds")
         if not isinstance(cells, dict) or not all(_whole(cells.get(cell)) for cell in _cells() if "one" in cell):

@@ -209,7 +209,10 @@ static void multiply(const product *all, int64_t first, int64_t lines, int64_t s
     bool apart =
         others > 2 && mine->format == TW_DIRECT && mine->line == element; /* for fewer it takes longer to ask */
     bool finish = all->epilogue != NULL && step + steps == plan->k;
-    bool wide = steps >= DEEP, panels = wide && plan->stand[other].format <= TW_PANELS;
+    bool wide = steps >= DEEP;
+    /* Panels that fill vectors are longer, and hardware follows them while the chunk's first tile is computed. */
+    bool panels = wide && plan->stand[other].format <= TW_PANELS && other != plan->filling;
+    int64_t asked = at_most(plan->ahead, steps * element);
     args->k = steps;
     args->ldc = ldc;
     for (int64_t j = 0; j < others; j += plan->stand[other].width) {
@@ -234,6 +237,10 @@ static void multiply(const product *all, int64_t first, int64_t lines, int64_t s
             }
             if (apart && j == 0 && i + (AHEAD + 1) * width <= lines) {
                 fetch(x + AHEAD * width * element, mine->step, steps, width * element);
+            }
+            if (asked > 0) { /* a share with each of the panels: too much at a time would stop the arithmetic */
+                int64_t from = width * j / others, to = width * at_most(j + across, others) / others;
+                fetch(x + (2 * width + from) * mine->line, mine->line, to - from, asked);
             }
             for (const char *stop = next + at_most(piece, end - next); next < stop; next += LINE) {
                 __builtin_prefetch(next, 0, 2);

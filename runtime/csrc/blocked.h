@@ -38,6 +38,7 @@ typedef struct tw_blocked {
     int64_t kc, chunk;        /* k steps of a block, lines of a chunk */
     int64_t lines;            /* of a chunk, near to which it is chosen */
     int64_t piece;            /* of those that are written around the caches at a time */
+    int64_t ahead; /* bytes of a line to ask for, two tiles before its turn; lines along k that lie where they are */
     int64_t ldc;
     tw_stand stand[2];
     const tw_tiles *tiles;

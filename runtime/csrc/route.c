@@ -6,10 +6,11 @@
  *     path      long operand    lies             the short one
  *     stream    where it is     along its lines  panels           few k steps at a time, so that C stays near
  *     dot       where it is     along k          lines            real types: vectors along k, some long lines at a time
- *     direct    where it is     along k          panels           complex, or k short: elements of the long one, one at a time
+ *     direct    where it is     along k          panels           elements of the long one, one at a time
  *     blocked   panels          either           panels           everything else
  *     inner     where it is     either           where it is      m and n small, k huge; k is split among threads
  *
+ * Direct also serves what has no short dimension: an operand that lies along k and is the scalar side need not be packed.
  * The tables of panels, C's chunk and kc follow from the caches and the shape. */
 #include <unistd.h>
 
@@ -17,7 +18,9 @@
 #include "tiling.h"
 
 enum {
+    TALL = 4, /* times as long as wide */
     LONGEST_DOT = 64,
+    SHORT_LINES = 8,             /* k steps */
     MOST_ROWS = 8,               /* of kernels that ask ahead */
     MOST_DOTS = 4,               /* of others along k, on x86 */
     LEAST_AHEAD = 512,           /* bytes of a line, else other kernels are as good */
@@ -28,7 +31,13 @@ enum {
     PIECE = 4096,                /* bytes of C */
     MOST_PIECE = 256 << 10,      /* where one is as wide as a tile and C has many rows */
     AROUND_ROWS = 32,            /* with fewer, plain stores run beside the arithmetic and are the faster */
-    AROUND_STEPS = 8,            /* k for each row of C */
+    AROUND_STEPS = 1,            /* k for each row of C */
+    DEEPEST_FAR = 1024,          /* k steps of a block whose panels stay in the second cache */
+    BLOCKED_LINES = 128,         /* of a chunk that is packed: it shares the second cache with a panel */
+    DIRECT_LINES = 256,          /* of a chunk: once for so many a panel comes from the last cache */
+    ASKED = 1024,                /* bytes of a line, before hardware follows it */
+    VECTOR = 64,                 /* bytes */
+    FAR_LINES = 4096,            /* bytes of a line that comes from memory, for `direct` */
     LEAST_CHUNK = 10000,         /* nanoseconds */
     MOST_CHUNK = 3 << 19         /* bytes of a thread's own memory */
 };
@@ -107,6 +116,23 @@ static void turn(tw_blocked *plan)
 static bool along_k(const tw_blocked *plan, int side)
 {
     return plan->stand[side].step == tw_element_bytes(plan->dtype) && plan->stand[side].line != plan->stand[side].step;
+}
+
+/* Lines of an operand of which many fall into the same sets of the first cache. */
+static bool crowded(int64_t ld)
+{
+    return ld % 2048 == 0;
+}
+
+/* So many that a tile's push one another out? ARM's first caches are of four ways, others of eight. */
+static bool jams(int isa, int64_t ld)
+{
+    return (isa == TW_ISA_NEON || isa == TW_ISA_FCMA) && crowded(ld);
+}
+
+static double bytes_of(const tw_blocked *plan, int side)
+{
+    return (double)plan->size[side] * (double)plan->k * (double)tw_element_bytes(plan->dtype);
 }
 
 /* Choose mode and kernels by the formats. False: there are none. A status in *status. */
@@ -197,17 +223,28 @@ static int64_t deepest(const tw_blocked *plan)
     return at_most(at_least(tw_caches_here().first / step, 64), 512);
 }
 
+/* The same where the vector side's panel is what stays, in the second cache. */
+static int64_t deepest_far(const tw_blocked *plan)
+{
+    int64_t step = plan->stand[TW_VECTOR_SIDE].width * tw_element_bytes(plan->dtype);
+    return at_least(at_most(tw_caches_here().second / 5 / step, DEEPEST_FAR), 64);
+}
+
 /* ---- The paths ---- */
 
+/* Of a regular product the vector side is packed once and the other a chunk at a time: deep blocks, whose panels come from the
+ * second cache. Of a tall one the long side is never packed whole. */
 static bool blocked(tw_blocked *plan, const tw_wish *wish, int *status)
 {
     tw_caches caches = tw_caches_here();
-    int64_t element = tw_element_bytes(plan->dtype);
+    int64_t element = tw_element_bytes(plan->dtype), l = at_least(plan->size[0], plan->size[1]);
+    bool regular = l < TALL * at_most(plan->size[0], plan->size[1]);
     panels(plan, TW_VECTOR_SIDE);
     panels(plan, TW_SCALAR_SIDE);
-    plan->split = plan->size[0] >= plan->size[1] ? TW_VECTOR_SIDE : TW_SCALAR_SIDE;
-    plan->kc = wish->reproducible ? 256 : even(plan->k, deepest(plan));
-    plan->lines = caches.second * 2 / 3 / (plan->kc * element);
+    plan->split = plan->size[0] >= plan->size[1] && !regular ? TW_VECTOR_SIDE : TW_SCALAR_SIDE;
+    plan->kc = wish->reproducible ? 256 : even(plan->k, regular ? deepest_far(plan) : deepest(plan));
+    plan->lines = regular ? at_most(BLOCKED_LINES, MOST_CHUNK / (plan->kc * element))
+                          : caches.second * 2 / 3 / (plan->kc * element);
     return settle(plan, wish, status);
 }
 
@@ -245,8 +282,7 @@ static bool given(tw_blocked *plan, const tw_wish *wish, int *status)
  * streams to follow; from a cache fewer, of which no two ways of a set are taken. */
 static void column(tw_blocked *plan, int64_t element)
 {
-    double bytes = (double)plan->size[0] * (double)plan->k * (double)element;
-    int64_t steps = bytes <= THIN_FROM_MEMORY && !tw_is_complex(plan->dtype) ? 6 : 8;
+    int64_t steps = bytes_of(plan, TW_VECTOR_SIDE) <= THIN_FROM_MEMORY && !tw_is_complex(plan->dtype) ? 6 : 8;
     plan->column = tw_special_column(plan->isa, plan->dtype, steps);
     if (plan->column != NULL) {
         plan->kc = steps;
@@ -301,7 +337,6 @@ static bool dot(tw_blocked *plan, const tw_wish *wish, int *status)
 {
     tw_caches caches = tw_caches_here();
     int64_t element = tw_element_bytes(plan->dtype), few = at_most(plan->size[0], plan->size[1]);
-    bool small_tiles = plan->isa == TW_ISA_NEON || plan->isa == TW_ISA_SCALAR;
     int split = TW_SCALAR_SIDE;
     if (plan->size[split] < plan->size[!split]) {
         turn(plan);
@@ -314,21 +349,21 @@ static bool dot(tw_blocked *plan, const tw_wish *wish, int *status)
         element /= 2;
         few *= 2;
     }
+    bool small_tiles = plan->isa == TW_ISA_NEON || plan->isa == TW_ISA_SCALAR;
     plan->split = split;
     plan->stand[!split].format = TW_COPIED;
     plan->stand[!split].width = (int)few;
     plan->stand[split].format = TW_DIRECT;
-    double bytes_long = (double)plan->size[split] * (double)plan->k * (double)element;
-    bool near = few <= 2 && bytes_long <= THIN_FROM_MEMORY; /* as good without asking, which has a price */
+    bool near = few <= 2 && bytes_of(plan, split) <= THIN_FROM_MEMORY; /* as good without asking, which has a price */
     plan->stand[split].width = small_tiles ? 4 : few == 1 && !near ? 12 : 8;
     int64_t bytes = few > 16 ? caches.first / 2 : few > 8 ? 2 * caches.first : 4 * caches.first;
     int64_t most = at_most(at_least(bytes / ((few > 4 ? 8 : few) * element), 256), 4096);
     int64_t bands = (few + MOST_ROWS - 1) / MOST_ROWS;
-    bool paced = bands == 1 && (few <= 2 || bytes_long > FROM_MEMORY);
+    bool paced = bands == 1 && (few <= 2 || bytes_of(plan, split) > FROM_MEMORY);
     const tw_kernel *ahead = tw_kernel_ahead(plan->isa, plan->dtype, (int)((few + bands - 1) / bands), paced);
     if (plan->k * element < LEAST_AHEAD) {
         plan->main = NULL;
-    } else if (!small_tiles && (near || (ahead == NULL && element == 4 && (few <= 4 || bytes_long <= FROM_MEMORY)))) {
+    } else if (!small_tiles && (near || (ahead == NULL && element == 4))) {
         bands = (few + MOST_DOTS - 1) / MOST_DOTS;
         plan->main = tw_kernel_dot(plan->isa, plan->dtype, (int)((few + bands - 1) / bands), 8);
     } else {
@@ -347,27 +382,35 @@ static bool dot(tw_blocked *plan, const tw_wish *wish, int *status)
     return settle(plan, wish, status);
 }
 
-/* Elements of the long operand are taken one at a time where they lie, along k. */
+/* Elements of one operand, the long one where one is, are taken one at a time where they lie, along k: as many lines at once
+ * as a panel of that side has, whose streams hardware follows. The other's panel comes from the second cache for each of
+ * them. Where k is short kernels of more lines are faster if there are few rows; of long lines more would push one another out
+ * of the first cache where they crowd in its sets. */
 static bool direct(tw_blocked *plan, const tw_wish *wish, int *status)
 {
-    if (plan->size[1] < plan->size[0]) {
+    bool tall = plan->size[TW_VECTOR_SIDE] >= TALL * plan->size[TW_SCALAR_SIDE];
+    if (tall || (plan->size[TW_SCALAR_SIDE] < plan->size[TW_VECTOR_SIDE] && !along_k(plan, TW_SCALAR_SIDE))) {
         turn(plan);
     }
-    if (wish->reproducible || !along_k(plan, TW_SCALAR_SIDE)) {
+    if (wish->reproducible || !along_k(plan, TW_SCALAR_SIDE) || jams(plan->isa, plan->stand[TW_SCALAR_SIDE].line)) {
         return false;
     }
     panels(plan, TW_VECTOR_SIDE);
+    panels(plan, TW_SCALAR_SIDE);
     plan->stand[TW_SCALAR_SIDE].format = TW_DIRECT;
     plan->split = TW_SCALAR_SIDE;
-    plan->kc = even(plan->k, 4096);
+    plan->kc = even(plan->k, deepest_far(plan));
     if (!settle(plan, wish, status)) {
         return false;
     }
-    const tw_tiles *tiles = plan->tiles;
-    int rows = (int)at_most(at_most(plan->size[0], plan->stand[TW_VECTOR_SIDE].width), tiles->most_rows);
-    int width = tiles->width[tiles->height[rows][tiles->most_columns]][tiles->most_columns];
-    plan->stand[TW_SCALAR_SIDE].width = width;
-    plan->lines = 8 * width;
+    if (plan->k <= SHORT_LINES) {
+        const tw_tiles *tiles = plan->tiles;
+        int rows = (int)at_most(at_most(plan->size[0], plan->stand[TW_VECTOR_SIDE].width), tiles->most_rows);
+        plan->stand[TW_SCALAR_SIDE].width = tiles->width[tiles->height[rows][tiles->most_columns]][tiles->most_columns];
+    }
+    plan->lines = DIRECT_LINES;
+    plan->ahead =
+        bytes_of(plan, TW_SCALAR_SIDE) > FROM_MEMORY ? at_most(plan->k * tw_element_bytes(plan->dtype), ASKED) : 0;
     return true;
 }
 
@@ -410,13 +453,15 @@ static bool inner(tw_blocked *plan, const tw_wish *wish, int *status)
 }
 
 /* A large C whose rows follow one another, and which is a good part of what memory has to do: plain stores would read it
- * first. It is done a small piece at a time: memory goes on being read, ahead of time, while one is written. */
+ * first. It is done a small piece at a time: memory goes on being read, ahead of time, while one is written. The other operand
+ * is read again for each piece. */
 static void choose_around(tw_blocked *plan)
 {
     int64_t column = plan->size[0] * tw_element_bytes(plan->dtype), width = plan->stand[plan->split].width;
-    plan->around = tw_writes_around() && plan->size[0] >= AROUND_ROWS && plan->split == TW_SCALAR_SIDE &&
-                   !plan->turned && !plan->inner && plan->stand[plan->split].format == TW_DIRECT &&
-                   plan->ldc == column && column * width <= MOST_PIECE && plan->k <= AROUND_STEPS * plan->size[0] &&
+    plan->around = tw_writes_around() && plan->size[0] >= AROUND_ROWS &&
+                   column * plan->k <= tw_caches_here().second / 8 && plan->split == TW_SCALAR_SIDE && !plan->turned &&
+                   !plan->inner && plan->stand[plan->split].format == TW_DIRECT && plan->ldc == column &&
+                   column * width <= MOST_PIECE && plan->k <= AROUND_STEPS * plan->size[0] &&
                    (double)column * (double)plan->size[1] > FROM_MEMORY;
     plan->piece = at_least(PIECE / at_least(column, 1) / width, 1) * width;
     if (plan->around) {
@@ -468,12 +513,6 @@ static double nanoseconds_of(const tw_form *form)
     return work > read ? work : read;
 }
 
-/* Lines of an operand of which many fall into the same sets of the first cache. */
-static bool crowded(int64_t ld)
-{
-    return ld % 2048 == 0;
-}
-
 /* Do tiles where they lie do without blocks? On one thread they are 4 to 25 % faster (docs/packed.md) as long as all three
  * matrices stay in or near the second cache; for more threads up to where two are worth while. Not of short and long. */
 static bool tiles_do(const tw_form *form, const tw_wish *wish, const tw_caches *caches)
@@ -481,7 +520,7 @@ static bool tiles_do(const tw_form *form, const tw_wish *wish, const tw_caches *
     int64_t m = form->m, n = form->n, k = form->k, element = tw_element_bytes(form->dtype);
     double inputs = (double)element * (double)k * (double)(m + n),
            all = inputs + (double)element * (double)m * (double)n;
-    bool regular = at_least(m, n) < 4 * at_most(m, n) && k < 16 * at_least(m, n),
+    bool regular = at_least(m, n) < TALL * at_most(m, n) && k < 16 * at_least(m, n),
          near = inputs <= (double)caches->second / 2;
     if ((double)m * (double)n * (double)k <= 96. * 96. * 96.) {
         return near;
@@ -492,11 +531,28 @@ static bool tiles_do(const tw_form *form, const tw_wish *wish, const tw_caches *
     return near && regular && nanoseconds_of(form) < 2 * tw_thread_share(-1);
 }
 
-/* The short side of a complex product along k up to which real kernels do it faster than complex ones, which take elements of
- * the long operand one at a time: of few lines those fill a part of a vector. NEON's have tiles for that. */
+/* The short side of a complex product along k up to which real kernels do it faster than complex ones, whose vectors so few lines
+ * do not fill. AVX2's have few registers; NEON's have tiles for that. */
 static int64_t pairs_up_to(int isa, int dtype)
 {
-    return isa == TW_ISA_AVX512 ? (dtype == TW_C ? 32 : 7) : isa == TW_ISA_AVX2;
+    return isa == TW_ISA_AVX512 ? VECTOR / tw_element_bytes(dtype) - 1 : isa == TW_ISA_AVX2;
+}
+
+/* Is `direct` faster than `dot`, of real numbers? Where s elements fill vectors. Kernels of dot that ask ahead (AVX-512, not for
+ * the shortest lines) are better from memory unless lines are long and there is more than a vector; where no such kernels are,
+ * dot is for one line or two. */
+static bool fills(const tw_form *form, int isa, int64_t s, int64_t l)
+{
+    int64_t element = tw_element_bytes(form->dtype), bytes = s * element, line = form->k * element;
+    bool far = (double)l * (double)line > FROM_MEMORY;
+    if (isa != TW_ISA_AVX512) {
+        return s > 2 && !jams(isa, form->m >= form->n ? form->lda : form->ldb);
+    }
+    if (line < LEAST_AHEAD) {
+        return bytes > VECTOR / 2;
+    }
+    return (!far || line >= FAR_LINES) && bytes >= (far ? VECTOR + 1 : VECTOR) &&
+           10 * bytes >= 6 * round_up(bytes, VECTOR);
 }
 
 static int choose(const tw_form *form, int isa, const tw_wish *wish)
@@ -512,23 +568,15 @@ static int choose(const tw_form *form, int isa, const tw_wish *wish)
     }
     bool vector_long = m >= n;
     bool along = vector_long ? form->trans_a : !form->trans_b;
-    if (l < 4 * s) {
-        return TW_PATH_BLOCKED;
+    if (l < TALL * s) {
+        return form->trans_b || form->dtype == TW_Z ? TW_PATH_BLOCKED : TW_PATH_DIRECT;
     }
     if (!along) {
         return s <= 128 ? TW_PATH_STREAM : TW_PATH_BLOCKED;
     }
-    if (k <= 8) {
-        return TW_PATH_DIRECT; /* no vector along k would be full */
-    }
-    switch (form->dtype) {
-    case TW_C:
-        return s <= pairs_up_to(isa, form->dtype) ? TW_PATH_DOT : s <= 16 ? TW_PATH_DIRECT : TW_PATH_BLOCKED;
-    case TW_Z:
-        return s <= pairs_up_to(isa, form->dtype) ? TW_PATH_DOT : s <= 48 ? TW_PATH_DIRECT : TW_PATH_BLOCKED;
-    default:
-        return s <= LONGEST_DOT ? TW_PATH_DOT : s <= 128 && k <= 128 ? TW_PATH_DIRECT : TW_PATH_BLOCKED;
-    }
+    bool dots =
+        tw_is_complex(form->dtype) ? s <= pairs_up_to(isa, form->dtype) : s <= LONGEST_DOT && !fills(form, isa, s, l);
+    return dots && k > 8 ? TW_PATH_DOT : TW_PATH_DIRECT;
 }
 
 int tw_route(const tw_form *form, int isa, int path, const tw_wish *wish, tw_blocked *plan, bool *found)
