@@ -5,7 +5,8 @@
  *
  *     path      long operand    lies             the short one
  *     stream    where it is     along its lines  panels           few k steps at a time, so that C stays near
- *     dot       where it is     along k          lines            real types: vectors along k, some long lines at a time
+ *     dot       where it is     along k          lines            real types, and complex ones as real: vectors along k, some
+ *                                                                 long lines at a time
  *     direct    where it is     along k          panels           elements of the long one, one at a time
  *     blocked   panels          either           panels           everything else
  *     inner     where it is     either           where it is      m and n small, k huge; k is split among threads
@@ -365,7 +366,7 @@ static bool dot(tw_blocked *plan, const tw_wish *wish, int *status)
         plan->main = NULL;
     } else if (!small_tiles && (near || (ahead == NULL && element == 4))) {
         bands = (few + MOST_DOTS - 1) / MOST_DOTS;
-        plan->main = tw_kernel_dot(plan->isa, plan->dtype, (int)((few + bands - 1) / bands), 8);
+        plan->main = tw_kernel_dot(plan->isa, plan->dtype, (int)((few + bands - 1) / bands), few == 1 ? 6 : 8);
     } else {
         plan->main = ahead;
     }
