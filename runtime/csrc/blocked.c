@@ -17,6 +17,7 @@ enum {
     AHEAD = 2 /* panels */,
     FAR = 4 /* blocks */,
     DEEP = 64,
+    DEEP_C = 16,
     LONG = 128 /* k steps */
 };
 
@@ -235,8 +236,13 @@ static void multiply(const product *all, int64_t first, int64_t lines, int64_t s
             if (plan->asks && j == 0) {
                 fetch_second(x + FAR * steps * mine->step, mine->step, steps, along * element);
             }
-            if (apart && j == 0 && i + (AHEAD + 1) * width <= lines) {
+            /* The next block of k is asked for a share with each of the other's panels; the first one panel by panel. */
+            if (apart && j == 0 && (step == 0 || plan->inner) && i + (AHEAD + 1) * width <= lines) {
                 fetch(x + AHEAD * width * element, mine->step, steps, width * element);
+            }
+            if (apart && !plan->inner && step + steps < plan->k) {
+                int64_t from = steps * j / others, to = steps * at_most(j + across, others) / others;
+                fetch_second(x + (steps + from) * mine->step, mine->step, to - from, along * element);
             }
             if (asked > 0) { /* a share with each of the panels: too much at a time would stop the arithmetic */
                 int64_t from = width * j / others, to = width * at_most(j + across, others) / others;
@@ -246,7 +252,7 @@ static void multiply(const product *all, int64_t first, int64_t lines, int64_t s
                 __builtin_prefetch(next, 0, 2);
             }
             char *corner = c + i * c_split + j * c_other;
-            if (wide) {
+            if (steps >= DEEP_C) {
                 fetch(corner, ldc, split == TW_VECTOR_SIDE ? across : along,
                       (split == TW_VECTOR_SIDE ? along : across) * element);
             }

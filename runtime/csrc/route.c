@@ -37,10 +37,16 @@ enum {
     BLOCKED_LINES = 128,         /* of a chunk that is packed: it shares the second cache with a panel */
     DIRECT_LINES = 256,          /* of a chunk: once for so many a panel comes from the last cache */
     ASKED = 1024,                /* bytes of a line, before hardware follows it */
-    VECTOR = 64,                 /* bytes */
-    FAR_LINES = 4096,            /* bytes of a line that comes from memory, for `direct` */
-    LEAST_CHUNK = 10000,         /* nanoseconds */
-    MOST_CHUNK = 3 << 19         /* bytes of a thread's own memory */
+    WIDE_STREAM = 128,           /* columns */
+    WIDEST_STREAM = 256,         /* where k is of many blocks */
+    MANY_STEPS = 1024,
+    FEW_STEPS = 400,      /* with which turning much of C takes too long */
+    TURNING_STEPS = 128,  /* the same for `stream` */
+    VECTOR = 64,          /* bytes */
+    FAR_LINES = 4096,     /* bytes of a line that comes from memory, for `direct` */
+    MOST_PAIRS = 7 << 16, /* bytes of complex lines that are copied as real ones, twice as long */
+    LEAST_CHUNK = 10000,  /* nanoseconds */
+    MOST_CHUNK = 3 << 19  /* bytes of a thread's own memory */
 };
 
 static int64_t at_most(int64_t x, int64_t y)
@@ -307,7 +313,8 @@ static bool stream(tw_blocked *plan, const tw_wish *wish, int *status)
     plan->stand[TW_VECTOR_SIDE].width = tw_panel_width(plan->isa, plan->dtype, TW_VECTOR_SIDE);
     plan->split = TW_VECTOR_SIDE;
     int64_t narrow = plan->size[1]; /* the more columns C has, the more it costs to add to it */
-    plan->kc = wish->reproducible ? 256 : even(plan->k, narrow <= 8 ? 8 : narrow <= 16 ? 16 : narrow <= 40 ? 32 : 64);
+    int64_t few = narrow <= 8 ? 8 : narrow <= 16 ? 16 : narrow <= 40 ? 32 : narrow <= WIDE_STREAM ? 64 : 256;
+    plan->kc = wish->reproducible ? 256 : even(plan->k, few);
     plan->lines = caches.second / 4 / (plan->size[1] * element);
     if (narrow == 1 && !wish->reproducible) {
         column(plan, element);
@@ -346,6 +353,9 @@ static bool dot(tw_blocked *plan, const tw_wish *wish, int *status)
         return false;
     }
     if (tw_is_complex(plan->dtype)) {
+        if ((double)few * (double)plan->k * (double)element > MOST_PAIRS) {
+            return false;
+        }
         as_pairs(plan, split);
         element /= 2;
         few *= 2;
@@ -383,17 +393,20 @@ static bool dot(tw_blocked *plan, const tw_wish *wish, int *status)
     return settle(plan, wish, status);
 }
 
-/* Elements of one operand, the long one where one is, are taken one at a time where they lie, along k: as many lines at once
- * as a panel of that side has, whose streams hardware follows. The other's panel comes from the second cache for each of
- * them. Where k is short kernels of more lines are faster if there are few rows; of long lines more would push one another out
- * of the first cache where they crowd in its sets. */
+/* Elements of one operand, the long one where one is, are taken one at a time where they lie: along k, as many lines at once
+ * as a panel of that side has, whose streams hardware follows, or, if k is short, across. The other's panel comes from the
+ * second cache for each of them. Where k is shortest kernels of more lines are faster if there are few rows; of long lines more
+ * would push one another out of the first cache where they crowd in its sets. */
 static bool direct(tw_blocked *plan, const tw_wish *wish, int *status)
 {
     bool tall = plan->size[TW_VECTOR_SIDE] >= TALL * plan->size[TW_SCALAR_SIDE];
-    if (tall || (plan->size[TW_SCALAR_SIDE] < plan->size[TW_VECTOR_SIDE] && !along_k(plan, TW_SCALAR_SIDE))) {
+    bool across = plan->k < TURNING_STEPS && !along_k(plan, TW_SCALAR_SIDE);
+    if (tall ||
+        (plan->size[TW_SCALAR_SIDE] < plan->size[TW_VECTOR_SIDE] && !along_k(plan, TW_SCALAR_SIDE) && !across)) {
         turn(plan);
     }
-    if (wish->reproducible || !along_k(plan, TW_SCALAR_SIDE) || jams(plan->isa, plan->stand[TW_SCALAR_SIDE].line)) {
+    if (wish->reproducible || (!along_k(plan, TW_SCALAR_SIDE) && !across) ||
+        jams(plan->isa, plan->stand[TW_SCALAR_SIDE].line)) {
         return false;
     }
     panels(plan, TW_VECTOR_SIDE);
@@ -404,7 +417,7 @@ static bool direct(tw_blocked *plan, const tw_wish *wish, int *status)
     if (!settle(plan, wish, status)) {
         return false;
     }
-    if (plan->k <= SHORT_LINES) {
+    if (plan->k <= SHORT_LINES && plan->size[0] <= plan->stand[TW_VECTOR_SIDE].width) {
         const tw_tiles *tiles = plan->tiles;
         int rows = (int)at_most(at_most(plan->size[0], plan->stand[TW_VECTOR_SIDE].width), tiles->most_rows);
         plan->stand[TW_SCALAR_SIDE].width = tiles->width[tiles->height[rows][tiles->most_columns]][tiles->most_columns];
@@ -532,11 +545,14 @@ static bool tiles_do(const tw_form *form, const tw_wish *wish, const tw_caches *
     return near && regular && nanoseconds_of(form) < 2 * tw_thread_share(-1);
 }
 
-/* The short side of a complex product along k up to which real kernels do it faster than complex ones, whose vectors so few lines
- * do not fill. AVX2's have few registers; NEON's have tiles for that. */
-static int64_t pairs_up_to(int isa, int dtype)
+/* Do real kernels do a complex product along k faster than complex ones, whose vectors so few short lines do not fill? AVX2's
+ * have few registers; NEON's have tiles for that. The copies of the lines, twice as long, must be within what a product may
+ * have beside its matrices. */
+static bool pairs_do(int isa, int dtype, int64_t s, int64_t k)
 {
-    return isa == TW_ISA_AVX512 ? VECTOR / tw_element_bytes(dtype) - 1 : isa == TW_ISA_AVX2;
+    int64_t element = tw_element_bytes(dtype);
+    int64_t most = isa == TW_ISA_AVX512 ? VECTOR / element - 1 : isa == TW_ISA_AVX2;
+    return s <= most && (double)s * (double)k * (double)element <= MOST_PAIRS;
 }
 
 /* Is `direct` faster than `dot`, of real numbers? Where s elements fill vectors. Kernels of dot that ask ahead (AVX-512, not for
@@ -570,13 +586,19 @@ static int choose(const tw_form *form, int isa, const tw_wish *wish)
     bool vector_long = m >= n;
     bool along = vector_long ? form->trans_a : !form->trans_b;
     if (l < TALL * s) {
-        return form->trans_b || form->dtype == TW_Z ? TW_PATH_BLOCKED : TW_PATH_DIRECT;
+        return (form->trans_b && k >= TURNING_STEPS) || form->dtype == TW_Z ? TW_PATH_BLOCKED : TW_PATH_DIRECT;
     }
     if (!along) {
-        return s <= 128 ? TW_PATH_STREAM : TW_PATH_BLOCKED;
+        if (!vector_long && s > 1 && k < (s > 8 ? TURNING_STEPS : TURNING_STEPS / 4)) {
+            return TW_PATH_DIRECT; /* stream would turn all of C for little work */
+        }
+        return s <= (k >= MANY_STEPS ? WIDEST_STREAM : WIDE_STREAM) ? TW_PATH_STREAM : TW_PATH_BLOCKED;
+    }
+    if (vector_long && (k <= SHORT_LINES || (s >= 8 && k < (s > LONGEST_DOT ? FEW_STEPS : TURNING_STEPS)))) {
+        return TW_PATH_BLOCKED; /* others turn all of C */
     }
     bool dots =
-        tw_is_complex(form->dtype) ? s <= pairs_up_to(isa, form->dtype) : s <= LONGEST_DOT && !fills(form, isa, s, l);
+        tw_is_complex(form->dtype) ? pairs_do(isa, form->dtype, s, k) : s <= LONGEST_DOT && !fills(form, isa, s, l);
     return dots && k > 8 ? TW_PATH_DOT : TW_PATH_DIRECT;
 }
 

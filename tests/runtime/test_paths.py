@@ -165,6 +165,27 @@ def test_what_lies_along_k_is_not_packed() -> None:
         ("T", "T", "blocked"),
     ):
         assert tw.explain(500, 500, 500, "float32", trans_a=trans_a, trans_b=trans_b).path == way
+
+
+@pytest.mark.parametrize(("m", "n"), [(20000, 4), (4, 20000), (20000, 64), (64, 20000), (1500, 1500)])
+@pytest.mark.parametrize("trans", ["NN", "NT", "TN", "TT"])
+def test_few_steps(trans: str, m: int, n: int) -> None:
+    """Products of few steps, an operand read across where it lies: a k step that is taken for an element of a line."""
+    rng = np.random.default_rng(m)
+    for k in (3, 8, 16, 40):
+        a, b = (integers(rng, shape, np.dtype("float32")) for shape in ((m, k), (k, n)))
+        stored_a, stored_b = a if trans[0] == "N" else a.T.copy(), b if trans[1] == "N" else b.T.copy()
+        assert np.array_equal(tw.gemm(stored_a, stored_b, trans_a=trans[0], trans_b=trans[1]), a @ b)
+
+
+def test_few_steps_turn_no_large_c() -> None:
+    """C^T of a product of few steps, which took up to eight times as long as the product itself."""
+    assert tw.explain(20000, 64, 8, "float32", trans_a="T").path == "direct"
+    assert tw.explain(64, 20000, 8, "float32", trans_b="T").path == "blocked"
+
+
+def test_an_explanation_says_what_is_not_packed() -> None:
+    """An operand that lies along k shown as packed at each call."""
     assert "a where it is" in str(tw.explain(500, 500, 500, "float32"))
 
 
