@@ -208,7 +208,8 @@ static void multiply(const product *all, int64_t first, int64_t lines, int64_t s
     int64_t element = tw_element_bytes(plan->dtype), others = plan->size[other], width = mine->width;
     int64_t c_split = split == TW_VECTOR_SIDE ? element : ldc, c_other = split == TW_VECTOR_SIDE ? ldc : element;
     bool apart =
-        others > 2 && mine->format == TW_DIRECT && mine->line == element; /* for fewer it takes longer to ask */
+        others > 2 && !plan->near && mine->format == TW_DIRECT && mine->line == element; /* for fewer it takes longer
+                                                                                                   to ask */
     bool finish = all->epilogue != NULL && step + steps == plan->k;
     bool wide = steps >= DEEP;
     /* Panels that fill vectors are longer, and hardware follows them while the chunk's first tile is computed. */
@@ -252,7 +253,7 @@ static void multiply(const product *all, int64_t first, int64_t lines, int64_t s
                 __builtin_prefetch(next, 0, 2);
             }
             char *corner = c + i * c_split + j * c_other;
-            if (steps >= DEEP_C) {
+            if (steps >= (plan->inner ? DEEP : DEEP_C)) {
                 fetch(corner, ldc, split == TW_VECTOR_SIDE ? across : along,
                       (split == TW_VECTOR_SIDE ? along : across) * element);
             }

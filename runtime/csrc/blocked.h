@@ -28,6 +28,7 @@ typedef struct tw_blocked {
     bool pairs; /* it is complex, and computed as a real product of twice as many steps and lines, the copied ones */
     bool turned, flip, inner; /* flip: the kernels' product is conjugated at the end */
     bool asks;                /* inner: for the blocks of the long, wide operand ahead of time */
+    bool near;                /* the long operand comes from a cache: nothing need be asked for */
     bool around;              /* without beta, C is computed elsewhere and written around the caches */
     int split;                /* the side that is cut: TW_VECTOR_SIDE or TW_SCALAR_SIDE */
     int filling;              /* of two sides in panels, the one whose lines fill vectors */

@@ -314,6 +314,11 @@ static bool stream(tw_blocked *plan, const tw_wish *wish, int *status)
     plan->split = TW_VECTOR_SIDE;
     int64_t narrow = plan->size[1]; /* the more columns C has, the more it costs to add to it */
     int64_t few = narrow <= 8 ? 8 : narrow <= 16 ? 16 : narrow <= 40 ? 32 : narrow <= WIDE_STREAM ? 64 : 256;
+    plan->near = !tw_is_complex(plan->dtype) && narrow <= (plan->isa == TW_ISA_AVX512 ? 16 : 8) &&
+                 bytes_of(plan, TW_VECTOR_SIDE) <= FROM_MEMORY;
+    if (plan->near) { /* hardware needs no long runs then */
+        few = narrow <= 3 ? 16 : 64;
+    }
     plan->kc = wish->reproducible ? 256 : even(plan->k, few);
     plan->lines = caches.second / 4 / (plan->size[1] * element);
     if (narrow == 1 && !wish->reproducible) {
