@@ -207,9 +207,8 @@ static void multiply(const product *all, int64_t first, int64_t lines, int64_t s
     const tw_stand *mine = &plan->stand[split];
     int64_t element = tw_element_bytes(plan->dtype), others = plan->size[other], width = mine->width;
     int64_t c_split = split == TW_VECTOR_SIDE ? element : ldc, c_other = split == TW_VECTOR_SIDE ? ldc : element;
-    bool apart =
-        others > 2 && !plan->near && mine->format == TW_DIRECT && mine->line == element; /* for fewer it takes longer
-                                                                                                   to ask */
+    /* For fewer than three it takes longer to ask. */
+    bool apart = others > 2 && !plan->near && mine->format == TW_DIRECT && mine->line == element;
     bool finish = all->epilogue != NULL && step + steps == plan->k;
     bool wide = steps >= DEEP;
     /* Panels that fill vectors are longer, and hardware follows them while the chunk's first tile is computed. */
