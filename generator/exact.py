@@ -150,6 +150,8 @@ class exact_entries:  # noqa: N801 - a function in all but name
             if "lanes" not in find(isa, letter).forms or not find(isa, letter).has_columns(tile.widths):
                 self.reader.fail(row, "lanes", f"{isa} has no kernels of {letter} across lanes of {row['lanes']!r}")
             return Entry(isa, family, letter, tile, where)
+        if "fetch" in row and "columns" not in row:
+            self.reader.fail(row, "fetch", "fetch is for tiles that columns describe")
         if "columns" in row:
             return Entry(isa, family, letter, self._wide(row, isa, letter, mode, size, batch), where)
         shipped = fewest_lanes(isa, letter, mode, m, n)
