@@ -1,7 +1,8 @@
 """Tall-and-skinny products beside every rival found here: ``python3 build.py bench skinny``.
 
 alpha = 1, beta = 0, plain row-major arrays through `tw_?gemm` and everybody's plain entry, one and two threads; every
-element checked; per cent of the roofline (`harness/big.py`). Shapes are M x N x K: C is M x N.
+element checked; per cent of the roofline (`harness/big.py`). Shapes are M x N x K: C is M x N. Of complex types
+only the last group.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ WIDTHS = (1, 2, 4, 8, 16, 32, 64, 128, 240)
 TALL = ((10**6, 16, 16), (10**6, 4, 4), (10**6, 8, 32), (10**5, 64, 32), (10**5, 32, 64), (10**5, 3, 240),
         (10**5, 240, 3), (10**5, 128, 128))  # fmt: skip
 INNER = ((16, 16, 10**6), (64, 64, 10**5), (8, 128, 10**5), (4, 4, 10**6), (32, 32, 10**5))
-SQUARE, LONG, SUM, FLAT, OTHER = "M = K", "M huge", "K huge, TN", "M small", "other modes"
+SQUARE, LONG, SUM, FLAT, OTHER, ONE = "M = K", "M huge", "K huge, TN", "M small", "other modes", "one column or row"
 ROOFLINE = {2: 85, 4: 75, 8: 65}  # per cent wanted at M = K >= 4096
 
 
 def main() -> None:
     """Measure, print, write."""
-    options = big.read("skinny", __doc__, types="sd")
+    options = big.read("skinny", __doc__, types="sdcz")
     cells = big.cells_of(data := big.run(options, jobs(options), lambda job: is_packed(job, options.full)))
     big.show_cells(cells)
     big.show_packed(cells)
@@ -43,6 +44,8 @@ def jobs(options: argparse.Namespace) -> list[Job]:
         return [Job(group, dtype, mode, Shape(*shape)) for dtype in options.types for group, mode, shape in shapes]
     found: list[Job] = []
     for dtype in options.types:
+        if dtype in "cz":
+            continue
         for side in (1024, 4096, 10000):
             for n in WIDTHS:
                 if options.full or side < 10000 or n in (1, 2, 4, 8, 16):
@@ -53,6 +56,10 @@ def jobs(options: argparse.Namespace) -> list[Job]:
         found += [Job(FLAT, dtype, "NN", Shape(m, side, side)) for m in ((1, 2, 8, 32) if options.full else (8, 32))]
         for mode in ("NT", "TN", "TT"):
             found += [Job(OTHER, dtype, mode, Shape(side, n, side)) for n in ((2, 8, 32) if options.full else (8,))]
+    for dtype in options.types:
+        found += [Job(ONE, dtype, mode, Shape(side, 1, side)) for side in (1024, 4096) for mode in ("NN", "TN")]
+        found += [Job(ONE, dtype, mode, Shape(1, 4096, 4096)) for mode in ("NN", "NT")]
+        found += [Job(ONE, dtype, "NN", Shape(1024, 4, 1024))] if dtype in "cz" else []
     return [job for job in found if not options.groups or job.group in options.groups]
 
 
@@ -68,7 +75,7 @@ def show_goals(cells: list[Cell]) -> None:
     for threads in sorted({cell.threads for cell in cells}):
         for dtype in dict.fromkeys(cell.dtype for cell in cells):
             here = [cell for cell in cells if (cell.threads, cell.dtype) == (threads, dtype)]
-            for group, goal in ((SQUARE, 1.15), (LONG, 1.2)):
+            for group, goal in ((SQUARE, 1.15), (LONG, 1.2), (ONE, 0.95)):
                 ratios = sorted(
                     (cell.ratio, str(cell.shape)) for cell in here if cell.group == group and cell.ratio > 0
                 )

@@ -22,7 +22,7 @@ __all__ = ["MOST_STEPS", "dense_lds", "exact_entries", "exact_tile", "fewest_lan
 MOST_STEPS = 64
 """The largest k that is unrolled: beyond it the loop's own cost is nothing, and the code would leave the cache."""
 
-_ROW = {"isas", "types", "modes", "cubes", "sizes", "dense", "batch", "lanes"}
+_ROW = {"isas", "types", "modes", "cubes", "sizes", "dense", "batch", "lanes", "columns", "fetch"}
 
 
 def exact_tile(tile: Tile, k: int, lds: tuple[int, int, int] = (0, 0, 0), *, batch: bool = False) -> Tile:
@@ -150,8 +150,26 @@ class exact_entries:  # noqa: N801 - a function in all but name
             if "lanes" not in find(isa, letter).forms or not find(isa, letter).has_columns(tile.widths):
                 self.reader.fail(row, "lanes", f"{isa} has no kernels of {letter} across lanes of {row['lanes']!r}")
             return Entry(isa, family, letter, tile, where)
+        if "fetch" in row and "columns" not in row:
+            self.reader.fail(row, "fetch", "fetch is for tiles that columns describe")
+        if "columns" in row:
+            return Entry(isa, family, letter, self._wide(row, isa, letter, mode, size, batch), where)
         shipped = fewest_lanes(isa, letter, mode, m, n)
         tiles = [shipped] if shipped else [replace(tile, mr=m, nr=n) for tile in tiles_of(isa, letter, mode)]
         if not tiles:
             self.reader.fail(row, "modes", f"{isa} has no tile of {letter} {mode} {m}x{n}, and a size takes one")
         return Entry(isa, family, letter, exact_tile(tiles[0], k, lds, batch=batch), where)
+
+    def _wide(self, row: Located, isa: str, letter: str, mode: str, size: Sequence[int], batch: bool) -> Tile:
+        """A tile wider than any that ships for every k."""
+        m, n, k = size
+        able = find(isa, letter)
+        if not able.has_columns(row["columns"]):
+            self.reader.fail(row, "columns", f"{isa} has no vector columns called {row['columns']!r}")
+        tile = able.sized(Tile(MODES[mode], m, n, widths=row["columns"]))
+        if tile.mr != m:
+            self.reader.fail(row, "columns", f"{row['columns']} are {tile.mr} elements of {letter}, not {m}")
+        fetch = row.get("fetch", 0)
+        if type(fetch) is not int or not 0 <= fetch <= 16384 or fetch % 64:
+            self.reader.fail(row, "fetch", f"fetch is {fetch!r}; it must be a multiple of 64 up to 16384")
+        return replace(exact_tile(tile, k, batch=batch), fetch=fetch)

@@ -8,8 +8,10 @@ loads for a step stand between the multiplications of the step before.
 
 from __future__ import annotations
 
-from ..ir import Instruction, Reg
-from ..isa.base import Isa
+from dataclasses import replace
+
+from ..ir import Instruction, Mem, Reg
+from ..isa.base import SECOND_CACHE, Isa
 from ..registers import OutOfRegisters, Pool
 from ..schedule import interleave
 from .batch import general_registers
@@ -111,10 +113,14 @@ class _Outer(KLoop):
         return code
 
     def _loads(self, step: int, steps: int) -> list[Instruction]:
-        return self.vector.load(step, steps) + self.scalar.load(step, steps) + self._fetches(step, steps)
+        vectors = self.vector.load(step, steps)
+        return vectors + self.scalar.load(step, steps) + self._fetches(vectors, step, steps)
 
-    def _fetches(self, step: int, steps: int) -> list[Instruction]:
-        """Ask for the cache lines that begin in this step's part of a turn, so far ahead; not in what is left of k."""
+    def _fetches(self, vectors: list[Instruction], step: int, steps: int) -> list[Instruction]:
+        """Ask for the cache lines that begin in this step's part of a turn, so far ahead; not in what is left of k.
+
+        Where steps are columns of a matrix, for what lies so far behind each vector in its column.
+        """
         tile, isa = self.tile, self.isa
         if steps < tile.unroll:
             return []
@@ -128,6 +134,13 @@ class _Outer(KLoop):
             ]
         if not tile.fetch:
             return []
+        if not tile.on_panels:
+            places = [operand for load in vectors for operand in load.operands if isinstance(operand, Mem)]
+            return [
+                Instruction(request.op, (replace(place, lanes=1, disp=place.disp + tile.fetch),))
+                for place in places
+                for request in isa.fetch(place.base, SECOND_CACHE, 0)
+            ]
         size = tile.vector_size * isa.dtype.bytes
         base = isa.b if tile.transposed else isa.a
         lines = range(-(-step * size // LINE), -(-(step + 1) * size // LINE))

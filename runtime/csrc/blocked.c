@@ -170,9 +170,8 @@ static void multiply(const tw_product *all, int64_t first, int64_t lines, int64_
     const tw_stand *mine = &plan->stand[split];
     int64_t element = tw_element_bytes(plan->dtype), others = plan->size[other], width = mine->width;
     int64_t c_split = split == TW_VECTOR_SIDE ? element : ldc, c_other = split == TW_VECTOR_SIDE ? ldc : element;
-    bool wide_inner = plan->inner && plan->kc <= TW_INNER_SHORT && mine->line == element;
-    bool apart =
-        others > 2 && mine->format == TW_DIRECT && mine->line == element; /* for fewer it takes longer to ask */
+    /* For fewer than three it takes longer to ask. */
+    bool apart = others > 2 && !plan->near && mine->format == TW_DIRECT && mine->line == element;
     bool finish = all->epilogue != NULL && step + steps == plan->k;
     bool wide = steps >= DEEP;
     /* Panels that fill vectors are longer, and hardware follows them while the chunk's first tile is computed. */
@@ -195,13 +194,9 @@ static void multiply(const tw_product *all, int64_t first, int64_t lines, int64_
         }
         for (int64_t i = 0; i < lines; i += width) {
             int64_t along = at_most(width, lines - i);
-            const char *x;
-            if (mine->format == TW_PANELS) {
-                x = block + i * steps * element;
-            } else {
-                x = panel_at(all, split, first + i, along, step);
-            }
-            if (wide_inner && j == 0) {
+            const char *x =
+                mine->format == TW_PANELS ? block + i * steps * element : panel_at(all, split, first + i, along, step);
+            if (plan->asks && j == 0) {
                 fetch_second(x + FAR * steps * mine->step, mine->step, steps, along * element);
             }
             /* The next block of k is asked for a share with each of the other's panels; the first one panel by panel. */
@@ -220,7 +215,7 @@ static void multiply(const tw_product *all, int64_t first, int64_t lines, int64_
                 __builtin_prefetch(next, 0, 2);
             }
             char *corner = c + i * c_split + j * c_other;
-            if (steps >= DEEP_C) {
+            if (steps >= (plan->inner ? DEEP : DEEP_C)) {
                 tw_fetch(corner, ldc, split == TW_VECTOR_SIDE ? across : along,
                          (split == TW_VECTOR_SIDE ? along : across) * element);
             }
@@ -240,6 +235,49 @@ static void multiply(const tw_product *all, int64_t first, int64_t lines, int64_
     }
 }
 
+/* Sums start from beta C. */
+static void begin_sum(int dtype, const tw_scalar *beta, tw_args *args)
+{
+    if (!tw_scalar_is(dtype, beta, 0)) {
+        args->beta = *beta;
+        args->flags |= TW_FLAG_BETA;
+    }
+}
+
+/* The next steps are added to what there is. */
+static void go_on(int dtype, tw_args *args)
+{
+    args->beta = tw_alpha_at(dtype, NULL);
+    args->flags |= TW_FLAG_BETA | TW_FLAG_ADD;
+}
+
+/* One column of C, all of k: so much of a chunk as whole pieces make, a block of steps in one call. How many lines that
+ * was. */
+static int64_t run_column(const tw_product *all, int64_t first, int64_t lines, char *c, int64_t ldc,
+                          const tw_scalar *beta)
+{
+    const tw_blocked *plan = all->plan;
+    const tw_kernel *kernel = plan->column;
+    int64_t element = tw_element_bytes(plan->dtype), piece = kernel->mr * element, count = lines / kernel->mr, step = 0;
+    int64_t apart = plan->stand[TW_VECTOR_SIDE].step;
+    if (count == 0) {
+        return 0;
+    }
+    tw_batch_args many = {.args = all->args, .count = count, .stride_a = piece, .stride_c = piece};
+    const char *x = panel_at(all, TW_VECTOR_SIDE, first, kernel->mr, 0), *y = panel_at(all, TW_SCALAR_SIDE, 0, 1, 0);
+    many.args.k = plan->kc;
+    many.args.lda = apart;
+    begin_sum(plan->dtype, beta, &many.args);
+    for (; step + plan->kc <= plan->k; step += plan->kc) {
+        tw_run_command(&all->column, x + step * apart, y + step * element, c, &many.args);
+        go_on(plan->dtype, &many.args);
+    }
+    if (step < plan->k) {
+        multiply(all, first, count * kernel->mr, step, plan->k - step, NULL, c, ldc, &many.args);
+    }
+    return count * kernel->mr;
+}
+
 /* One chunk, steps from..to of k, into `c`. Of an operand that came packed: `then` is the line that this thread goes on
  * with, and *near says whether the chunk's panels were asked for, then whether those were. */
 static void run_chunk(const tw_product *all, int64_t first, int64_t lines, int64_t from, int64_t to, char *block,
@@ -247,17 +285,17 @@ static void run_chunk(const tw_product *all, int64_t first, int64_t lines, int64
 {
     const tw_blocked *plan = all->plan;
     bool given = plan->stand[plan->split].format == TW_GIVEN;
+    if (plan->column != NULL) {
+        int64_t done = run_column(all, first, lines, c, ldc, beta);
+        first += done;
+        lines -= done;
+        c += done * tw_element_bytes(plan->dtype);
+    }
+    int64_t kc = plan->column != NULL ? DEEP : plan->kc; /* a few lines at its end: C stays in registers */
     tw_args args = all->args;
-    uint64_t flags = args.flags;
-    for (int64_t step = from; step < to; step += plan->kc) {
-        int64_t steps = at_most(plan->kc, to - step);
-        if (step > from) {
-            args.beta = tw_alpha_at(plan->dtype, NULL);
-            args.flags = flags | TW_FLAG_BETA | TW_FLAG_ADD;
-        } else if (!tw_scalar_is(plan->dtype, beta, 0)) {
-            args.beta = *beta;
-            args.flags = flags | TW_FLAG_BETA;
-        }
+    begin_sum(plan->dtype, beta, &args);
+    for (int64_t step = from; step < to && lines > 0; step += kc) {
+        int64_t steps = at_most(kc, to - step);
         if (given) {
             tw_block here = {first, lines, step, steps, c, ldc};
             const char *next = step + steps < to                ? tw_given_at(all, first, step + steps)
@@ -268,6 +306,7 @@ static void run_chunk(const tw_product *all, int64_t first, int64_t lines, int64
             prepare(all, first, lines, step, steps, block);
             multiply(all, first, lines, step, steps, block, c, ldc, &args);
         }
+        go_on(plan->dtype, &args);
     }
 }
 
@@ -304,17 +343,22 @@ static void take_chunks(void *context, int64_t task)
                 run_chunk(all, at, some, 0, plan->k, block, turned, plan->ldc, &none, size, &near);
                 tw_write_around(all->c + at * plan->ldc, turned, some * plan->ldc);
             }
-        } else if (!plan->turned) {
+        } else if (!plan->turned && all->direct) {
             char *c = all->c + first * (plan->split == TW_VECTOR_SIDE ? element : plan->ldc);
             run_chunk(all, first, lines, 0, plan->k, block, c, plan->ldc, all->beta, then, &near);
+        } else if (!plan->turned) { /* pairs, whose kernels know no complex beta */
+            tw_scalar none = tw_beta_at(plan->dtype, NULL);
+            run_chunk(all, first, lines, 0, plan->k, block, turned, plan->size[0] * element, &none, then, &near);
+            tw_add_up(plan->scalars, plan->m, lines, turned, plan->size[0] * element, 1, 0, false, all->beta,
+                      all->c + first * plan->ldc, plan->ldc);
         } else {
             /* The product that is computed is C^T[size0 x size1]; of it a chunk of rows, or of columns. */
             bool rows = plan->split == TW_VECTOR_SIDE;
             int64_t ld = (rows ? plan->chunk : plan->size[0]) * element;
             tw_scalar none = tw_beta_at(plan->dtype, NULL);
             run_chunk(all, first, lines, 0, plan->k, block, turned, ld, &none, then, &near);
-            tw_add_up(plan->dtype, rows ? plan->size[1] : lines, rows ? lines : plan->size[0], turned, ld, 1, 0, true,
-                      all->beta, all->c + first * (rows ? plan->ldc : element), plan->ldc);
+            tw_add_up(plan->scalars, rows ? plan->m : lines, rows ? lines : plan->n, turned, ld, 1, 0, true, all->beta,
+                      all->c + first * (rows ? plan->ldc : tw_element_bytes(plan->scalars)), plan->ldc);
         }
         if (!asks) {
             then = take(all, &then_lines);
@@ -372,7 +416,10 @@ static int64_t own_c_bytes(const tw_blocked *plan)
     if (plan->parts > 1) {
         return round_up(plan->size[0] * plan->size[1] * element, LINE);
     }
-    int64_t lines = plan->around ? plan->piece : plan->turned ? plan->chunk : 0;
+    int64_t lines = plan->turned || plan->pairs ? plan->chunk : 0;
+    if (plan->around && plan->piece > lines) {
+        lines = plan->piece;
+    }
     return round_up(lines * plan->size[!plan->split] * element, LINE);
 }
 
@@ -414,9 +461,21 @@ static void prepare_other(tw_product *all, char *panels)
     tw_lines whole = lines_of(all, other, 0, plan->size[other], 0, plan->k);
     if (plan->stand[other].format == TW_PANELS) {
         tw_packing_begin(&all->packing, &whole, plan->stand[other].width, panels);
+    } else if (plan->pairs) {
+        whole.dtype = plan->scalars;
+        whole.alpha = &all->alpha;
+        whole.lines /= 2;
+        whole.k /= 2;
+        tw_pack_pairs(&whole, plan->flip, panels, pitch_of(plan));
     } else {
         tw_pack_lines(&whole, panels, pitch_of(plan));
     }
+}
+
+static tw_scalar conjugate_of(int dtype, const tw_scalar *value)
+{
+    return dtype == TW_C ? (tw_scalar){.c = {value->c[0], -value->c[1]}}
+                         : (tw_scalar){.z = {value->z[0], -value->z[1]}};
 }
 
 int tw_blocked_run(const tw_blocked *made, const tw_scalar *alpha, const void *x, const void *y, const tw_scalar *beta,
@@ -431,8 +490,8 @@ int tw_blocked_finish(const tw_blocked *made, const tw_scalar *alpha, const void
     tw_blocked own = *made;
     const tw_blocked *plan = &own;
     tw_blocked_share(&own);
-    if (plan->k == 0 || tw_scalar_is(plan->dtype, alpha, 0)) {
-        tw_scale_c(plan->dtype, plan->size[plan->turned], plan->size[!plan->turned], beta, c, plan->ldc);
+    if (plan->k == 0 || tw_scalar_is(plan->scalars, alpha, 0)) {
+        tw_scale_c(plan->scalars, plan->m, plan->n, beta, c, plan->ldc);
         if (epilogue != NULL) {
             tw_epilogue_run(epilogue, 0, plan->size[0], plan->size[1], c, plan->ldc);
         }
@@ -444,15 +503,23 @@ int tw_blocked_finish(const tw_blocked *made, const tw_scalar *alpha, const void
                       .c = c,
                       .beta = beta,
                       .epilogue = epilogue};
-    all.around = plan->around && tw_scalar_is(plan->dtype, beta, 0);
+    all.around = plan->around && tw_scalar_is(plan->scalars, beta, 0);
     tw_form form = {.dtype = plan->dtype, .mode = plan->mode, .k = plan->k};
     all.args = tw_args_of(&form);
-    tw_scalar none = tw_beta_at(plan->dtype, NULL);
-    tw_args_scale(&all.args, plan->dtype, alpha, &none);
+    tw_scalar none = tw_beta_at(plan->dtype, NULL), one = tw_alpha_at(plan->dtype, NULL);
+    tw_args_scale(&all.args, plan->dtype, plan->pairs ? &one : alpha, &none);
+    all.direct = true;
+    if (plan->pairs) {
+        all.alpha = plan->flip ? conjugate_of(plan->scalars, alpha) : *alpha;
+        all.direct = tw_scalar_is(plan->scalars, beta, 0) || tw_scalar_is(plan->scalars, beta, 1);
+        if (all.direct) {
+            all.beta = tw_scalar_is(plan->scalars, beta, 0) ? &none : &one;
+        }
+    }
     int64_t ldc = plan->ldc, element = tw_element_bytes(plan->dtype);
     if (plan->parts > 1) {
         ldc = plan->size[0] * element;
-    } else if (plan->turned) {
+    } else if (plan->turned || !all.direct) {
         ldc = (split == TW_VECTOR_SIDE ? plan->chunk : plan->size[0]) * element;
     }
     for (int last = 0; last < 4; last++) {
@@ -464,13 +531,16 @@ int tw_blocked_finish(const tw_blocked *made, const tw_scalar *alpha, const void
                            (long long)lines[1]);
         }
         tw_tile_calls *tile = &all.tiles[last & 1][last >> 1];
-        if (plan->flip) {
+        if (plan->flip && !plan->pairs) {
             for (int i = 0; i < tile->count; i++) {
                 tile->calls[i].conj ^= TW_FLAG_CONJ;
             }
         }
     }
     all.far = tw_far_calls_of(plan);
+    if (plan->column != NULL) {
+        all.column = (tw_command){.run = plan->column->run, .conj = plan->flip ? TW_FLAG_CONJ : 0};
+    }
     int64_t shared = other_bytes(plan), bytes = tw_blocked_memory(plan);
     char *memory = NULL;
     if (bytes > 0) {
@@ -478,8 +548,7 @@ int tw_blocked_finish(const tw_blocked *made, const tw_scalar *alpha, const void
         if (memory == NULL) {
             return tw_fail(TW_ERROR_MEMORY,
                            "out of memory: %lld bytes to pack operands of a product %lld x %lld x %lld.",
-                           (long long)bytes, (long long)plan->size[plan->turned], (long long)plan->size[!plan->turned],
-                           (long long)plan->k);
+                           (long long)bytes, (long long)plan->m, (long long)plan->n, (long long)plan->k);
         }
     }
     all.block_bytes = block_bytes(plan);
@@ -492,8 +561,8 @@ int tw_blocked_finish(const tw_blocked *made, const tw_scalar *alpha, const void
     }
     if (plan->parts > 1) {
         tw_parallel(tasks, tasks, take_part, &all);
-        tw_add_up(plan->dtype, plan->size[plan->turned], plan->size[!plan->turned], all.buffers + all.block_bytes, ldc,
-                  plan->parts, all.buffer_bytes, plan->turned, beta, c, plan->ldc);
+        tw_add_up(plan->dtype, plan->m, plan->n, all.buffers + all.block_bytes, ldc, plan->parts, all.buffer_bytes,
+                  plan->turned, beta, c, plan->ldc);
     } else {
         tw_parallel(tasks, tasks, take_chunks, &all);
     }

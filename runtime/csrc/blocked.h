@@ -19,22 +19,23 @@ typedef struct tw_stand {
     bool conj;
 } tw_stand;
 
-enum {
-    TW_INNER_SHORT = 32
-}; /* steps of a block, where C is small, k huge and a step wide: the next are asked for ahead */
-
 /* How a product is blocked; of its form, never of pointers. The product may be `turned`: what is computed is C^T, a
  * chunk at a time in memory of its own, so that the long operand is the one that fills vectors. */
 typedef struct tw_blocked {
     const char *path;
-    int dtype, isa, mode;     /* of the tiles: as formats make it, not the caller's */
+    int dtype, isa, mode; /* of the tiles: as formats make it, not the caller's */
+    int scalars;          /* alpha's, beta's and C's type: the caller's */
+    bool pairs; /* it is complex, and computed as a real product of twice as many steps and lines, the copied ones */
     bool turned, flip, inner; /* flip: the kernels' product is conjugated at the end */
+    bool asks;                /* inner: for the blocks of the long, wide operand ahead of time */
+    bool near;                /* the long operand comes from a cache: nothing need be asked for */
     bool around;              /* without beta, C is computed elsewhere and written around the caches */
     int split;                /* the side that is cut: TW_VECTOR_SIDE or TW_SCALAR_SIDE */
     int filling;              /* of two sides in panels, the one whose lines fill vectors */
     int threads, parts;       /* parts of k, each summed by itself and added up: 1 unless C is small and k huge */
     double nanoseconds;       /* on one core, about */
     int64_t size[2], k;       /* lines of both sides */
+    int64_t m, n;             /* C's, as the caller has it */
     int64_t kc, chunk;        /* k steps of a block, lines of a chunk */
     int64_t lines;            /* of a chunk, near to which it is chosen */
     int64_t piece;            /* of those that are written around the caches at a time */
@@ -42,7 +43,8 @@ typedef struct tw_blocked {
     int64_t ldc;
     tw_stand stand[2];
     const tw_tiles *tiles;
-    const tw_kernel *main; /* for tiles of its size, one under the other; NULL: as `tiles` has it */
+    const tw_kernel *column; /* of one column of C and kc steps: its pieces across a batch; NULL: as `tiles` has it */
+    const tw_kernel *main;   /* for tiles of its size, one under the other; NULL: as `tiles` has it */
 } tw_blocked;
 
 /* ---- epilogue.c: what is done to C where a product ends ---- */

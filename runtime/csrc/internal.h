@@ -287,6 +287,8 @@ tw_many tw_special_many(const tw_form *form, int isa);
 /* Run a batch so, strides in bytes, with arguments that hold the scalars; false: nothing was done. */
 bool tw_run_many(const struct tw_gemm_plan *plan, const tw_args *args, int64_t count, const void *a, int64_t stride_a,
                  const void *b, int64_t stride_b, void *c, int64_t stride_c);
+/* Of those that ship for batches and one column of C: the tallest of so many steps, A's lines along m; NULL: none. */
+const tw_kernel *tw_special_column(int isa, int dtype, int64_t k);
 /* The one with that function; NULL: none. */
 const tw_kernel *tw_special_running(tw_kernel_fn run);
 /* Changes when kernels are registered. */
@@ -302,6 +304,8 @@ bool tw_special_is_right(const struct tw_special *special);
 /* The kernel of so many rows that asks ahead of time for lines of B, both operands lying along k, paced or not; NULL: there
  * is none. */
 const tw_kernel *tw_kernel_ahead(int isa, int dtype, int rows, bool paced);
+/* The widest that does so many rows by dot products, with at most so many columns; NULL: there is none. */
+const tw_kernel *tw_kernel_dot(int isa, int dtype, int rows, int most);
 
 static inline bool tw_mode_transposes_a(int mode)
 {

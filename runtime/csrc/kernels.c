@@ -36,6 +36,20 @@ const tw_kernel *tw_kernel_ahead(int isa, int dtype, int rows, bool paced)
     return NULL;
 }
 
+const tw_kernel *tw_kernel_dot(int isa, int dtype, int rows, int most)
+{
+    const tw_kernel *widest = NULL;
+    for (int i = 0; i < tw_kernel_count; i++) {
+        const tw_kernel *kernel = &tw_kernels[i];
+        if (kernel->isa == isa && kernel->dtype == dtype && kernel->mr == rows && kernel->nr <= most &&
+            kernel->family == TW_SMALL && kernel->mode == TW_TN && kernel->reassociates && kernel->mask_span == 0 &&
+            (widest == NULL || kernel->nr > widest->nr)) {
+            widest = kernel;
+        }
+    }
+    return widest;
+}
+
 bool tw_kernel_conjugates(const tw_kernel *kernel, bool conj_a, bool conj_b)
 {
     if (!tw_is_complex(kernel->dtype)) {

@@ -270,3 +270,30 @@ void tw_pack_lines(const tw_lines *source, void *lines, int64_t pitch)
         }
     }
 }
+
+/* `first` holds the pairs (re, im). */
+#define SPLIT_PAIRS(NAME, REAL)                                                                                        \
+    static void NAME(REAL *first, REAL *second, REAL sign, int64_t k)                                                  \
+    {                                                                                                                  \
+        for (int64_t p = 0; p < 2 * k; p += 2) {                                                                       \
+            second[p] = sign * first[p + 1];                                                                           \
+            second[p + 1] = sign * first[p];                                                                           \
+            first[p + 1] = -first[p + 1];                                                                              \
+        }                                                                                                              \
+    }
+
+SPLIT_PAIRS(split_c, float)
+SPLIT_PAIRS(split_z, double)
+
+void tw_pack_pairs(const tw_lines *source, bool conj, void *lines, int64_t pitch)
+{
+    tw_pack_lines(source, lines, 2 * pitch);
+    for (int64_t i = 0; i < source->lines; i++) {
+        char *first = (char *)lines + 2 * i * pitch, *second = first + pitch;
+        if (source->dtype == TW_C) {
+            split_c((float *)(void *)first, (float *)(void *)second, conj ? -1 : 1, source->k);
+        } else {
+            split_z((double *)(void *)first, (double *)(void *)second, conj ? -1 : 1, source->k);
+        }
+    }
+}

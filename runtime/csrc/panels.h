@@ -40,6 +40,9 @@ void tw_packing_begin(tw_packing *all, const tw_lines *source, int64_t width, vo
 void tw_packing_join(tw_packing *all);
 /* The lines as they are, `pitch` bytes from one to the next; source->step is one element. */
 void tw_pack_lines(const tw_lines *source, void *lines, int64_t pitch);
+/* A complex line x as two real ones, which give the real and the imaginary part of x's dot product with a line as it lies: the
+ * pairs (re, -im) and (im, re). `conj`: of the dot product's conjugate, (-im, -re) in the second. */
+void tw_pack_pairs(const tw_lines *source, bool conj, void *lines, int64_t pitch);
 
 /* What stands before the panels of a packed operand that a caller keeps. Panel p begins p * width * k elements behind it;
  * the last panel is as narrow as what is left. */

@@ -30,11 +30,14 @@ typedef struct tw_product {
     const tw_scalar *beta;
     const tw_epilogue *epilogue;
     tw_args args;              /* with alpha, without beta */
+    tw_scalar alpha;           /* of pairs: the copied lines are multiplied by it, or by its conjugate */
     tw_tile_calls tiles[2][2]; /* [split: last panel?][other: last panel?] */
     tw_far_calls far;          /* of an operand that is cut and came packed */
+    tw_command column;         /* for pieces of the one column of C; no function: none */
     char *buffers;             /* for each task: the chunk's block, then the chunk of C^T or the part of C */
     int64_t block_bytes, buffer_bytes;
     bool around;       /* chunks of C go around the caches */
+    bool direct;       /* kernels write C, unless it is turned */
     atomic_llong next; /* chunk to take */
 } tw_product;
 

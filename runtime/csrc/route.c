@@ -5,7 +5,8 @@
  *
  *     path      long operand    lies             the short one
  *     stream    where it is     along its lines  panels           few k steps at a time, so that C stays near
- *     dot       where it is     along k          lines            real types: vectors along k, some long lines at a time
+ *     dot       where it is     along k          lines            real types, and complex ones as real: vectors along k, some
+ *                                                                 long lines at a time
  *     direct    where it is     along k          panels           elements of the long one, one at a time
  *     blocked   panels          either           panels           everything else
  *     inner     where it is     either           where it is      m and n small, k huge; k is split among threads
@@ -20,28 +21,32 @@
 enum {
     TALL = 4, /* times as long as wide */
     LONGEST_DOT = 64,
-    SHORT_LINES = 8,        /* k steps */
-    MOST_ROWS = 8,          /* of kernels that ask ahead */
-    LEAST_AHEAD = 512,      /* bytes of a line, else other kernels are as good */
-    FROM_MEMORY = 12 << 20, /* bytes; not by the last cache's size, which hypervisors tell wrong */
-    INNER_WIDE = 256,       /* bytes of a k step: a tile takes a part of it */
-    PIECE = 4096,           /* bytes of C */
-    MOST_PIECE = 256 << 10, /* where one is as wide as a tile and C has many rows */
-    AROUND_ROWS = 32,       /* with fewer, plain stores run beside the arithmetic and are the faster */
-    AROUND_STEPS = 1,       /* k for each row of C */
-    DEEPEST_FAR = 1024,     /* k steps of a block whose panels stay in the second cache */
-    BLOCKED_LINES = 128,    /* of a chunk that is packed: it shares the second cache with a panel */
-    DIRECT_LINES = 256,     /* of a chunk: once for so many a panel comes from the last cache */
-    ASKED = 1024,           /* bytes of a line, before hardware follows it */
-    WIDE_STREAM = 128,      /* columns */
-    WIDEST_STREAM = 256,    /* where k is of many blocks */
+    SHORT_LINES = 8,             /* k steps */
+    MOST_ROWS = 8,               /* of kernels that ask ahead */
+    MOST_DOTS = 4,               /* of others along k, on x86 */
+    LEAST_AHEAD = 512,           /* bytes of a line, else other kernels are as good */
+    FROM_MEMORY = 12 << 20,      /* bytes; not by the last cache's size, which hypervisors tell wrong */
+    THIN_FROM_MEMORY = 20 << 20, /* where one or two lines take so little arithmetic that asking shows */
+    INNER_BLOCK = 3072,          /* bytes of the wider operand */
+    INNER_WIDE = 256,            /* bytes of a k step: a tile takes a part of it */
+    PIECE = 4096,                /* bytes of C */
+    MOST_PIECE = 256 << 10,      /* where one is as wide as a tile and C has many rows */
+    AROUND_ROWS = 32,            /* with fewer, plain stores run beside the arithmetic and are the faster */
+    AROUND_STEPS = 1,            /* k for each row of C */
+    DEEPEST_FAR = 1024,          /* k steps of a block whose panels stay in the second cache */
+    BLOCKED_LINES = 128,         /* of a chunk that is packed: it shares the second cache with a panel */
+    DIRECT_LINES = 256,          /* of a chunk: once for so many a panel comes from the last cache */
+    ASKED = 1024,                /* bytes of a line, before hardware follows it */
+    WIDE_STREAM = 128,           /* columns */
+    WIDEST_STREAM = 256,         /* where k is of many blocks */
     MANY_STEPS = 1024,
-    FEW_STEPS = 400,     /* with which turning much of C takes too long */
-    TURNING_STEPS = 128, /* the same for `stream` */
-    VECTOR = 64,         /* bytes */
-    FAR_LINES = 4096,    /* bytes of a line that comes from memory, for `direct` */
-    LEAST_CHUNK = 10000, /* nanoseconds */
-    MOST_CHUNK = 3 << 19 /* bytes of a thread's own memory */
+    FEW_STEPS = 400,      /* with which turning much of C takes too long */
+    TURNING_STEPS = 128,  /* the same for `stream` */
+    VECTOR = 64,          /* bytes */
+    FAR_LINES = 4096,     /* bytes of a line that comes from memory, for `direct` */
+    MOST_PAIRS = 7 << 16, /* bytes of complex lines that are copied as real ones, twice as long */
+    LEAST_CHUNK = 10000,  /* nanoseconds */
+    MOST_CHUNK = 3 << 19  /* bytes of a thread's own memory */
 };
 
 static int64_t at_most(int64_t x, int64_t y)
@@ -88,6 +93,9 @@ static tw_blocked begin(const tw_form *form, int isa)
         .threads = 1,
         .parts = 1,
         .size = {form->m, form->n},
+        .m = form->m,
+        .n = form->n,
+        .scalars = form->dtype,
         .k = form->k,
         .ldc = form->ldc,
         .stand = {{.line = form->trans_a ? form->lda : element,
@@ -203,7 +211,7 @@ void tw_blocked_share(tw_blocked *plan)
         /* Nothing is kept for a chunk, and each costs threads a fight for the counter. */
         lines = at_least(lines, (int64_t)(LEAST_CHUNK / plan->nanoseconds * (double)plan->size[plan->split]));
     }
-    if (plan->turned) { /* a chunk has C^T beside its block */
+    if (plan->turned || plan->pairs) { /* a chunk has C^T, or C, beside its block */
         int64_t block = plan->stand[plan->split].format == TW_PANELS ? plan->kc : 0;
         lines = at_most(lines, MOST_CHUNK / ((plan->size[!plan->split] + block) * tw_element_bytes(plan->dtype)));
         lines = at_least(lines, 1);
@@ -279,6 +287,19 @@ static bool given(tw_blocked *plan, const tw_wish *wish, int *status)
     return settle(plan, wish, status);
 }
 
+/* y += A x, A's lines along y: a few of them side by side, y in the first cache. From memory more of them, which are the more
+ * streams to follow; from a cache fewer, of which no two ways of a set are taken. */
+static void column(tw_blocked *plan, int64_t element)
+{
+    int64_t steps = bytes_of(plan, TW_VECTOR_SIDE) <= THIN_FROM_MEMORY && !tw_is_complex(plan->dtype) ? 6 : 8;
+    plan->column = tw_special_column(plan->isa, plan->dtype, steps);
+    if (plan->column != NULL) {
+        plan->kc = steps;
+        plan->stand[TW_VECTOR_SIDE].width = plan->column->mr;
+        plan->lines = tw_caches_here().second / 8 / element;
+    }
+}
+
 static bool stream(tw_blocked *plan, const tw_wish *wish, int *status)
 {
     tw_caches caches = tw_caches_here();
@@ -295,9 +316,32 @@ static bool stream(tw_blocked *plan, const tw_wish *wish, int *status)
     plan->split = TW_VECTOR_SIDE;
     int64_t narrow = plan->size[1]; /* the more columns C has, the more it costs to add to it */
     int64_t few = narrow <= 8 ? 8 : narrow <= 16 ? 16 : narrow <= 40 ? 32 : narrow <= WIDE_STREAM ? 64 : 256;
+    plan->near = !tw_is_complex(plan->dtype) && narrow <= (plan->isa == TW_ISA_AVX512 ? 16 : 8) &&
+                 bytes_of(plan, TW_VECTOR_SIDE) <= FROM_MEMORY;
+    if (plan->near) { /* hardware needs no long runs then */
+        few = narrow <= 3 ? 16 : 64;
+    }
     plan->kc = wish->reproducible ? 256 : even(plan->k, few);
     plan->lines = caches.second / 4 / (plan->size[1] * element);
+    if (narrow == 1 && !wish->reproducible) {
+        column(plan, element);
+    }
     return settle(plan, wish, status);
+}
+
+/* A complex product of lines along k as a real one: the long lines are what they are in memory, twice as many real numbers;
+ * each short one becomes two, for the real parts of its dot products and for the imaginary ones, which in C are neighbours. */
+static void as_pairs(tw_blocked *plan, int split)
+{
+    plan->pairs = true;
+    plan->dtype = plan->dtype == TW_C ? TW_S : TW_D;
+    plan->isa = tw_isa_of_type(plan->isa, plan->dtype);
+    plan->k *= 2;
+    plan->size[!split] *= 2;
+    plan->stand[split].step /= 2;
+    plan->flip = plan->stand[split].conj;
+    plan->stand[!split].conj = plan->stand[!split].conj != plan->flip;
+    plan->stand[split].conj = false;
 }
 
 /* Both along k. Kernels that ask ahead do all of the short side at once, or bands of it, on as many long lines as then find
@@ -308,29 +352,45 @@ static bool dot(tw_blocked *plan, const tw_wish *wish, int *status)
 {
     tw_caches caches = tw_caches_here();
     int64_t element = tw_element_bytes(plan->dtype), few = at_most(plan->size[0], plan->size[1]);
-    bool small_tiles = plan->isa == TW_ISA_NEON || plan->isa == TW_ISA_SCALAR;
     int split = TW_SCALAR_SIDE;
     if (plan->size[split] < plan->size[!split]) {
         turn(plan);
     }
-    if (wish->reproducible || tw_is_complex(plan->dtype) || !along_k(plan, split) || few > LONGEST_DOT) {
+    if (wish->reproducible || !along_k(plan, split) || few > LONGEST_DOT) {
         return false;
     }
+    if (tw_is_complex(plan->dtype)) {
+        if ((double)few * (double)plan->k * (double)element > MOST_PAIRS) {
+            return false;
+        }
+        as_pairs(plan, split);
+        element /= 2;
+        few *= 2;
+    }
+    bool small_tiles = plan->isa == TW_ISA_NEON || plan->isa == TW_ISA_SCALAR;
     plan->split = split;
     plan->stand[!split].format = TW_COPIED;
     plan->stand[!split].width = (int)few;
     plan->stand[split].format = TW_DIRECT;
-    plan->stand[split].width = small_tiles ? 4 : few == 1 ? 12 : 8;
+    bool near = few <= 2 && bytes_of(plan, split) <= THIN_FROM_MEMORY; /* as good without asking, which has a price */
+    plan->stand[split].width = small_tiles ? 4 : few == 1 && !near ? 12 : 8;
     int64_t bytes = few > 16 ? caches.first / 2 : few > 8 ? 2 * caches.first : 4 * caches.first;
     int64_t most = at_most(at_least(bytes / ((few > 4 ? 8 : few) * element), 256), 4096);
     int64_t bands = (few + MOST_ROWS - 1) / MOST_ROWS;
     bool paced = bands == 1 && (few <= 2 || bytes_of(plan, split) > FROM_MEMORY);
-    plan->main = tw_kernel_ahead(plan->isa, plan->dtype, (int)((few + bands - 1) / bands), paced);
+    const tw_kernel *ahead = tw_kernel_ahead(plan->isa, plan->dtype, (int)((few + bands - 1) / bands), paced);
     if (plan->k * element < LEAST_AHEAD) {
         plan->main = NULL;
+    } else if (!small_tiles && (near || (ahead == NULL && element == 4))) {
+        bands = (few + MOST_DOTS - 1) / MOST_DOTS;
+        plan->main = tw_kernel_dot(plan->isa, plan->dtype, (int)((few + bands - 1) / bands), few == 1 ? 6 : 8);
+    } else {
+        plan->main = ahead;
     }
     if (plan->main != NULL) {
         plan->stand[split].width = plan->main->nr;
+    }
+    if (plan->main != NULL && plan->main == ahead) {
         int64_t kept =
             few <= 2 ? 2 * caches.second : caches.second * 3 / 5; /* long runs, where there is little to keep */
         most = at_least(kept / ((few + 2 * plan->main->nr) * element), 512);
@@ -375,18 +435,40 @@ static bool direct(tw_blocked *plan, const tw_wish *wish, int *status)
     return true;
 }
 
+/* How many steps of k tiles take at a time, one tile after the other: where memory is what they wait for, few, for a block is then
+ * read from it once and from the first cache again, and memory has the more even work (docs/skinny.md). */
+static void inner_steps(tw_blocked *plan, int64_t step)
+{
+    int64_t few = plan->size[1], most = INNER_BLOCK / step;
+    if (step > INNER_WIDE / 2 && plan->isa != TW_ISA_AVX512) { /* small tiles: a block is read again and again */
+        most = step > INNER_WIDE ? 32 : 256;
+        plan->asks = step > INNER_WIDE;
+    } else if (few == 1) {
+        most = 128;
+    } else if (few >= 40 && step <= 2 * INNER_WIDE) { /* arithmetic is */
+        most = few >= 64 ? 256 : 64;
+    } else if (step > INNER_WIDE) {
+        most = few >= 40 ? 32 : 16;
+        plan->asks = true;
+    }
+    plan->kc = even(plan->k, at_most(at_least(most, 16), 256));
+}
+
 static bool inner(tw_blocked *plan, const tw_wish *wish, int *status)
 {
     int64_t element = tw_element_bytes(plan->dtype);
     if (wish->reproducible || plan->size[0] * plan->size[1] * element > 256 << 10) {
         return false;
     }
+    if (plan->size[0] < plan->size[1]) {
+        turn(plan);
+    }
     for (int side = 0; side < 2; side++) {
         plan->stand[side].format = TW_DIRECT;
         plan->stand[side].width = tw_panel_width(plan->isa, plan->dtype, side);
     }
     plan->split = TW_VECTOR_SIDE;
-    plan->kc = even(plan->k, plan->size[TW_VECTOR_SIDE] * element > INNER_WIDE ? TW_INNER_SHORT : 256);
+    inner_steps(plan, plan->size[0] * element);
     plan->inner = true;
     return settle(plan, wish, status);
 }
@@ -470,6 +552,16 @@ static bool tiles_do(const tw_form *form, const tw_wish *wish, const tw_caches *
     return near && regular && nanoseconds_of(form) < 2 * tw_thread_share(-1);
 }
 
+/* Do real kernels do a complex product along k faster than complex ones, whose vectors so few short lines do not fill? AVX2's
+ * have few registers; NEON's have tiles for that. The copies of the lines, twice as long, must be within what a product may
+ * have beside its matrices. */
+static bool pairs_do(int isa, int dtype, int64_t s, int64_t k)
+{
+    int64_t element = tw_element_bytes(dtype);
+    int64_t most = isa == TW_ISA_AVX512 ? VECTOR / element - 1 : isa == TW_ISA_AVX2;
+    return s <= most && (double)s * (double)k * (double)element <= MOST_PAIRS;
+}
+
 /* Is `direct` faster than `dot`, of real numbers? Where s elements fill vectors. Kernels of dot that ask ahead (AVX-512, not for
  * the shortest lines) are better from memory unless lines are long and there is more than a vector; where no such kernels are,
  * dot is for one line or two. */
@@ -512,8 +604,9 @@ static int choose(const tw_form *form, int isa, const tw_wish *wish)
     if (vector_long && (k <= SHORT_LINES || (s >= 8 && k < (s > LONGEST_DOT ? FEW_STEPS : TURNING_STEPS)))) {
         return TW_PATH_BLOCKED; /* others turn all of C */
     }
-    bool dots = s <= LONGEST_DOT && k > 8 && !tw_is_complex(form->dtype) && !fills(form, isa, s, l);
-    return dots ? TW_PATH_DOT : TW_PATH_DIRECT;
+    bool dots =
+        tw_is_complex(form->dtype) ? pairs_do(isa, form->dtype, s, k) : s <= LONGEST_DOT && !fills(form, isa, s, l);
+    return dots && k > 8 ? TW_PATH_DOT : TW_PATH_DIRECT;
 }
 
 int tw_route(const tw_form *form, int isa, int path, const tw_wish *wish, tw_blocked *plan, bool *found)

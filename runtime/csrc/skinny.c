@@ -205,7 +205,7 @@ void tw_gemm_plan_blocks(const tw_gemm_plan *plan, tw_plan_blocks *blocks)
         return;
     }
     bool swapped = plan->exchanged != shared.turned; /* the vector side is the caller's B */
-    blocks->kc = shared.kc;
+    blocks->kc = shared.pairs ? shared.kc / 2 : shared.kc;
     blocks->chunk = shared.chunk;
     blocks->memory = tw_blocked_memory(&shared);
     blocks->threads = shared.threads;

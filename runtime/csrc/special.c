@@ -168,6 +168,21 @@ tw_many tw_special_many(const tw_form *form, int isa)
     return many;
 }
 
+const tw_kernel *tw_special_column(int isa, int dtype, int64_t k)
+{
+    const tw_kernel *tallest = NULL;
+    for (int i = 0; i < tw_special_count && !atomic_load_explicit(&unused, memory_order_relaxed); i++) {
+        const tw_special *special = &tw_specials[i];
+        const tw_kernel *kernel = &special->kernel;
+        if (kernel->isa == isa && kernel->dtype == dtype && kernel->family == TW_BATCH && kernel->mode == TW_NN &&
+            kernel->nr == 1 && special->k == k && kernel->mask_span == 0 && special->lanes == 1 && special->lda == 0 &&
+            special->ldc == 0 && (tallest == NULL || kernel->mr > tallest->mr)) {
+            tallest = kernel;
+        }
+    }
+    return tallest;
+}
+
 const tw_kernel *tw_special_running(tw_kernel_fn run)
 {
     const tw_special *special;

@@ -22,6 +22,7 @@ def spec(folder: Path, text: str) -> Path:
 
 
 EXACT = "schema: 1\nfamily: exact\nsizes:\n"
+WIDE = EXACT + "  - {isas: [avx512], types: s, modes: [nn], sizes: [[64, 1, 8]], batch: true, "
 
 
 @pytest.mark.parametrize(
@@ -39,6 +40,10 @@ EXACT = "schema: 1\nfamily: exact\nsizes:\n"
         (EXACT + "  - {isas: [avx512], types: s, modes: [nn], sizes: [[2, 2, 65]]}\n", r":4: k = 65 is beyond 64"),
         (EXACT + "  - {isas: [avx512], types: s, modes: [nn], cubes: [60]}\n", r":4: avx512 has no tile of s nn 60x60"),
         (EXACT + "  - {isas: [neon], types: s, modes: [nn], cubes: [2], lanes: y}\n", r":4: neon has no kernels of s"),
+        (WIDE + "columns: q}\n", r":4: avx512 has no vector columns called 'q'"),
+        (WIDE + "columns: zzz}\n", r":4: zzz are 48 elements of s, not 64"),
+        (WIDE + "columns: zzzz, fetch: 7}\n", r":4: fetch is 7; it must be a multiple of 64"),
+        (WIDE + "fetch: 64}\n", r":4: fetch is for tiles that columns describe"),
         (EXACT + "  - {isas: [avx2], types: s, modes: [nn], cubes: [2], tiles: 3}\n", r":4: unknown key 'tiles'"),
     ],
 )

@@ -190,6 +190,52 @@ def test_an_explanation_says_what_is_not_packed() -> None:
 
 
 @pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_one_column(dtype: np.dtype[Any], number: int) -> None:
+    """A piece of y, or steps of k, left over where kernels' do not divide them; from memory (s, d) and from a cache.
+
+    The imaginary part of C computed with the real part's line, a conjugation lost or made twice, alpha on one of both
+    lines, beta that is no real number; C written beyond a chunk, or where its elements do not follow one another.
+    """
+    rng = np.random.default_rng(9)
+    scalars = (1, 0), (1, 1), (-2, 3), *([(1 - 2j, 2 + 1j)] if dtype.kind == "c" else [])
+    far = 1 if dtype.kind == "c" else 3
+    for m, k in ((1601, 1003 * far), (70, 6007)):
+        stored, x, y = (integers(rng, shape, dtype) for shape in ((m, k), (k, 1), (m, 1)))
+        for op, along in (("N", True), ("C", True), ("N", False), ("C", False)):
+            wanted = (stored.conj() if op == "C" else stored) @ x
+            a = stored if along else np.asfortranarray(stored)  # read along k, or across
+            for alpha, beta in scalars if m > 100 else scalars[-1:]:
+                for row in (False, True):  # M = 1: the transposed product, in a row with gaps and in a column with gaps
+                    memory = np.full((m, 3), -7, dtype)
+                    out = memory[:, 1:2]
+                    out[:] = y if beta else np.nan
+                    with threads(number):
+                        if row:
+                            b = a.T if op == "N" else a
+                            tw.gemm(x.T, b, out.T, alpha=alpha, beta=beta, trans_b=op)
+                        else:
+                            tw.gemm(a if op == "N" else a.T, x, out, alpha=alpha, beta=beta, trans_a=op)
+                    assert np.array_equal(out, (alpha * wanted + beta * (y if beta else 0)).astype(dtype))
+                    assert np.all(memory[:, ::2] == -7)
+
+
+@pytest.mark.parametrize(("letter", "few"), [("c", 1), ("c", 7), ("z", 3)])
+def test_complex_lines_as_pairs_of_real_ones(letter: str, few: int) -> None:
+    """They go that way at all, by `auto`; with both operands conjugated, and several lines whose parts could mix."""
+    rng = np.random.default_rng(few)
+    dtype = np.dtype(np.complex64 if letter == "c" else np.complex128)
+    a, b, c = (integers(rng, shape, dtype) for shape in ((901, 700), (few, 700), (901, few)))
+    with forced("avx512") if "avx512" in RUNNABLE else path("dot"):
+        assert tw.explain(901, few, 700, dtype, trans_b="T").path == "dot"
+        for trans_a, trans_b in (("N", "T"), ("C", "T"), ("N", "C"), ("C", "C")):
+            out = c.copy()
+            tw.gemm(a if trans_a == "N" else a.T, b, out, alpha=2 - 1j, beta=1j, trans_a=trans_a, trans_b=trans_b)
+            op_a, op_b = a.conj() if trans_a == "C" else a, b.conj().T if trans_b == "C" else b.T
+            assert np.array_equal(out, (2 - 1j) * (op_a @ op_b) + 1j * c)
+
+
+@pytest.mark.parametrize("number", [1, 2])
 @pytest.mark.parametrize(("n", "k"), [(32, 3), (33, 40), (100, 8), (112, 70)])
 @pytest.mark.parametrize("dtype", ["float32", "complex64"])
 def test_large_c(dtype: str, n: int, k: int, number: int) -> None:
