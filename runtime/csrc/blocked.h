@@ -88,6 +88,9 @@ enum {
 
 /* Does this product go through blocks, and how? A status; *blocked says whether. */
 int tw_route(const tw_form *form, int isa, int path, const tw_wish *wish, tw_blocked *plan, bool *blocked);
+
+/* ---- chunks.c ---- */
+
 /* Chunks and parts for the threads that the product may use now. */
 void tw_blocked_share(tw_blocked *plan);
 
