@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 FORBIDDEN = {"x18", "x29", "x30", "sp", "rsp", "rbp"}
 LINE = re.compile(r'^ *"(.*?) *\\n"', re.MULTILINE)
-LABEL = re.compile(r"\.L\w+(?:%=)?|\b\d+[bf]\b")
+LABEL = re.compile(r"\.L\w+(?:%=)?|(?<!\.)\b\d+[bf]\b")  # v1.16b is a register
 AARCH64_REGISTER = re.compile(r"(?<![\w.])(?:([vqdshb])(\d{1,2})|([xw])(\d{1,2})|(sp|wsp))(?=[.,\s\]}!]|$)")
 X86_REGISTER = re.compile(r"%%(\w+)")
 EXCLUSIVE = re.compile(r"\+(&r|[abcdSD])")

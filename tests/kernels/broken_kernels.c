@@ -216,7 +216,15 @@ BROKEN(ends_the_process)
     _exit(3);
 }
 
-#define ENTRY(name) {"broken_" #name, name, TW_ISA_SCALAR, TW_D, TW_NN, TW_SMALL, 0, 0, 0, 0, MR, NR}
+#define ENTRY(what)                                                                                                    \
+    {.name = "broken_" #what,                                                                                          \
+     .run = what,                                                                                                      \
+     .isa = TW_ISA_SCALAR,                                                                                             \
+     .dtype = TW_D,                                                                                                    \
+     .mode = TW_NN,                                                                                                    \
+     .family = TW_SMALL,                                                                                               \
+     .mr = MR,                                                                                                         \
+     .nr = NR}
 
 #pragma GCC visibility push(default)
 extern const tw_kernel tw_kernels[];
