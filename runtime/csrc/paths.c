@@ -283,15 +283,16 @@ bool tw_path_direct(tw_blocked *plan, const tw_wish *wish, int *status)
     if (!settle(plan, wish, status)) {
         return false;
     }
-    if (plan->k <= TW_SHORT_LINES && plan->size[0] <= plan->stand[TW_VECTOR_SIDE].width) {
-        const tw_tiles *tiles = plan->tiles;
-        int rows = (int)tw_at_most(tw_at_most(plan->size[0], plan->stand[TW_VECTOR_SIDE].width), tiles->most_rows);
-        plan->stand[TW_SCALAR_SIDE].width = tiles->width[tiles->height[rows][tiles->most_columns]][tiles->most_columns];
+    int64_t element = tw_element_bytes(plan->dtype), line = plan->k * element;
+    const tw_tiles *tiles = plan->tiles;
+    int rows = (int)tw_at_most(tw_at_most(plan->size[0], plan->stand[TW_VECTOR_SIDE].width), tiles->most_rows);
+    int most = tiles->width[tiles->height[rows][tiles->most_columns]][tiles->most_columns];
+    if (plan->k <= TW_SHORT_LINES && plan->size[0] * element * most <= MOST_PIECE) {
+        plan->stand[TW_SCALAR_SIDE].width = most;
     }
     plan->lines = DIRECT_LINES;
-    plan->ahead = bytes_of(plan, TW_SCALAR_SIDE) > TW_FROM_MEMORY
-                      ? tw_at_most(plan->k * tw_element_bytes(plan->dtype), ASKED)
-                      : 0;
+    bool far = bytes_of(plan, TW_SCALAR_SIDE) > TW_FROM_MEMORY;
+    plan->ahead = far && line >= TW_LEAST_AHEAD ? tw_at_most(line, ASKED) : 0; /* short ones follow one another */
     return true;
 }
 
