@@ -58,7 +58,7 @@ void tw_blocked_share(tw_blocked *plan)
     if (plan->turned || plan->pairs) { /* a chunk has C^T, or C, beside its block */
         int64_t block = plan->stand[plan->split].format == TW_PANELS ? plan->kc : 0;
         lines = tw_at_most(lines, TW_MOST_CHUNK / ((plan->size[!plan->split] + block) * tw_element_bytes(plan->dtype)));
-        lines = tw_at_least(lines, 1);
+        lines = tw_at_least(lines >= width ? lines / width * width : lines, 1);
     }
     int64_t each = (plan->size[plan->split] + plan->threads - 1) / plan->threads;
     int64_t count = tw_at_least((each + lines - 1) / lines, 1);

@@ -97,7 +97,8 @@ bool tw_multiply_given(const tw_product *all, const tw_block *block, const char 
             } else if (pass == 0 && !near && along == width && far->first[last].run != NULL) {
                 calls = &far->first[last];
             }
-            for (int call = 0; call < tile->count; call++) {
+            int count = calls == tile->calls ? tile->count : 1;
+            for (int call = 0; call < count; call++) {
                 tw_run_command(&calls[call], split == TW_VECTOR_SIDE ? x : y, split == TW_VECTOR_SIDE ? y : x, corner,
                                args);
             }

@@ -291,7 +291,7 @@ bool tw_path_direct(tw_blocked *plan, const tw_wish *wish, int *status)
         plan->stand[TW_SCALAR_SIDE].width = most;
     }
     plan->lines = DIRECT_LINES;
-    bool far = bytes_of(plan, TW_SCALAR_SIDE) > TW_FROM_MEMORY;
+    bool far = !across && bytes_of(plan, TW_SCALAR_SIDE) > TW_FROM_MEMORY;
     plan->ahead = far && line >= TW_LEAST_AHEAD ? tw_at_most(line, ASKED) : 0; /* short ones follow one another */
     return true;
 }
