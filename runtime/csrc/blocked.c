@@ -20,16 +20,6 @@ enum {
     LONG = 128 /* k steps */
 };
 
-static int64_t at_most(int64_t x, int64_t y)
-{
-    return x < y ? x : y;
-}
-
-static int64_t round_up(int64_t x, int64_t to)
-{
-    return (x + to - 1) / to * to;
-}
-
 static bool along_k(int format, const tw_stand *stand, int64_t element)
 {
     return format == TW_COPIED || (format == TW_DIRECT && stand->step == element && stand->line != element);
@@ -39,7 +29,7 @@ static bool along_k(int format, const tw_stand *stand, int64_t element)
  * fetched ahead of one meet another. */
 static int64_t pitch_of(const tw_blocked *plan)
 {
-    return round_up(plan->k * tw_element_bytes(plan->dtype), SPREAD) + SPREAD / 2 + LINE;
+    return tw_round_up(plan->k * tw_element_bytes(plan->dtype), SPREAD) + SPREAD / 2 + LINE;
 }
 
 /* The leading dimension that kernels see of a panel of `width` lines. */
@@ -96,7 +86,7 @@ static bool cut(const tw_blocked *plan, int64_t m, int64_t n, int64_t ldc, tw_ti
      * time. From five on arithmetic counts for more. */
     int64_t band = plan->stand[TW_VECTOR_SIDE].format == TW_COPIED && m <= 4 && plan->k >= LONG ? 2 : m;
     for (; from < m; from += band) {
-        tw_walk walk = tw_walk_begin(plan->tiles, at_most(band, m - from), n);
+        tw_walk walk = tw_walk_begin(plan->tiles, tw_at_most(band, m - from), n);
         while (tw_walk_next(&walk, &one)) {
             if (tile->count == TW_MOST_TILES) {
                 return false;
@@ -176,24 +166,24 @@ static void multiply(const tw_product *all, int64_t first, int64_t lines, int64_
     bool wide = steps >= DEEP;
     /* Panels that fill vectors are longer, and hardware follows them while the chunk's first tile is computed. */
     bool panels = wide && plan->stand[other].format <= TW_PANELS && other != plan->filling;
-    int64_t asked = at_most(plan->ahead, steps * element);
+    int64_t asked = tw_at_most(plan->ahead, steps * element);
     args->k = steps;
     args->ldc = ldc;
     for (int64_t j = 0; j < others; j += plan->stand[other].width) {
-        int64_t across = at_most(plan->stand[other].width, others - j);
+        int64_t across = tw_at_most(plan->stand[other].width, others - j);
         const char *y = panel_at(all, other, j, across, step);
         bool last_other = across < plan->stand[other].width;
         /* The next panel comes from afar: a piece of it is asked for with every tile of this one. */
         const char *next = y + across * plan->k * element, *end = next;
         int64_t piece = 0;
         if (panels && j + across < others) {
-            int64_t bytes = at_most(plan->stand[other].width, others - j - across) * steps * element;
-            next = panel_at(all, other, j + across, at_most(plan->stand[other].width, others - j - across), step);
+            int64_t bytes = tw_at_most(plan->stand[other].width, others - j - across) * steps * element;
+            next = panel_at(all, other, j + across, tw_at_most(plan->stand[other].width, others - j - across), step);
             end = next + bytes;
-            piece = round_up(bytes * width / lines, LINE);
+            piece = tw_round_up(bytes * width / lines, LINE);
         }
         for (int64_t i = 0; i < lines; i += width) {
-            int64_t along = at_most(width, lines - i);
+            int64_t along = tw_at_most(width, lines - i);
             const char *x =
                 mine->format == TW_PANELS ? block + i * steps * element : panel_at(all, split, first + i, along, step);
             if (plan->asks && j == 0) {
@@ -204,14 +194,14 @@ static void multiply(const tw_product *all, int64_t first, int64_t lines, int64_
                 tw_fetch(x + AHEAD * width * element, mine->step, steps, width * element);
             }
             if (apart && !plan->inner && step + steps < plan->k) {
-                int64_t from = steps * j / others, to = steps * at_most(j + across, others) / others;
+                int64_t from = steps * j / others, to = steps * tw_at_most(j + across, others) / others;
                 fetch_second(x + (steps + from) * mine->step, mine->step, to - from, along * element);
             }
             if (asked > 0) { /* a share with each of the panels: too much at a time would stop the arithmetic */
-                int64_t from = width * j / others, to = width * at_most(j + across, others) / others;
+                int64_t from = width * j / others, to = width * tw_at_most(j + across, others) / others;
                 tw_fetch(x + (2 * width + from) * mine->line, mine->line, to - from, asked);
             }
-            for (const char *stop = next + at_most(piece, end - next); next < stop; next += LINE) {
+            for (const char *stop = next + tw_at_most(piece, end - next); next < stop; next += LINE) {
                 __builtin_prefetch(next, 0, 2);
             }
             char *corner = c + i * c_split + j * c_other;
@@ -295,7 +285,7 @@ static void run_chunk(const tw_product *all, int64_t first, int64_t lines, int64
     tw_args args = all->args;
     begin_sum(plan->dtype, beta, &args);
     for (int64_t step = from; step < to && lines > 0; step += kc) {
-        int64_t steps = at_most(kc, to - step);
+        int64_t steps = tw_at_most(kc, to - step);
         if (given) {
             tw_block here = {first, lines, step, steps, c, ldc};
             const char *next = step + steps < to                ? tw_given_at(all, first, step + steps)
@@ -320,7 +310,7 @@ static int64_t take(tw_product *all, int64_t *lines)
         count = size - taken >= 2 * plan->threads * plan->chunk ? 2 : 1;
     }
     int64_t first = atomic_fetch_add_explicit(&all->next, count, memory_order_relaxed) * plan->chunk;
-    *lines = at_most(count * plan->chunk, size - first);
+    *lines = tw_at_most(count * plan->chunk, size - first);
     return first;
 }
 
@@ -339,7 +329,7 @@ static void take_chunks(void *context, int64_t task)
         if (all->around) {
             tw_scalar none = tw_beta_at(plan->dtype, NULL);
             for (int64_t at = first, end = first + lines; at < end; at += plan->piece) {
-                int64_t some = at_most(plan->piece, end - at);
+                int64_t some = tw_at_most(plan->piece, end - at);
                 run_chunk(all, at, some, 0, plan->k, block, turned, plan->ldc, &none, size, &near);
                 tw_write_around(all->c + at * plan->ldc, turned, some * plan->ldc);
             }
@@ -374,7 +364,7 @@ static void take_part(void *context, int64_t part)
 {
     tw_product *all = context;
     const tw_blocked *plan = all->plan;
-    int64_t each = round_up((plan->k + plan->parts - 1) / plan->parts, plan->kc), from = part * each;
+    int64_t each = tw_round_up((plan->k + plan->parts - 1) / plan->parts, plan->kc), from = part * each;
     char *block = all->buffers + part * all->buffer_bytes, *c = block + all->block_bytes;
     tw_scalar none = tw_beta_at(plan->dtype, NULL);
     int64_t element = tw_element_bytes(plan->dtype), ldc = plan->size[0] * element;
@@ -383,7 +373,7 @@ static void take_part(void *context, int64_t part)
         return;
     }
     bool near = false;
-    run_chunk(all, 0, plan->size[plan->split], from, at_most(from + each, plan->k), block, c, ldc, &none,
+    run_chunk(all, 0, plan->size[plan->split], from, tw_at_most(from + each, plan->k), block, c, ldc, &none,
               plan->size[plan->split], &near);
 }
 
@@ -394,7 +384,7 @@ static int64_t other_bytes(const tw_blocked *plan)
     int other = !plan->split;
     switch (plan->stand[other].format) {
     case TW_PANELS:
-        return round_up(plan->size[other] * plan->k * tw_element_bytes(plan->dtype), LINE);
+        return tw_round_up(plan->size[other] * plan->k * tw_element_bytes(plan->dtype), LINE);
     case TW_COPIED:
         return plan->size[other] * pitch_of(plan);
     default:
@@ -404,9 +394,9 @@ static int64_t other_bytes(const tw_blocked *plan)
 
 static int64_t block_bytes(const tw_blocked *plan)
 {
-    int64_t lines = at_most(plan->chunk, plan->size[plan->split]);
+    int64_t lines = tw_at_most(plan->chunk, plan->size[plan->split]);
     return plan->stand[plan->split].format == TW_PANELS
-               ? round_up(lines * plan->kc * tw_element_bytes(plan->dtype), LINE)
+               ? tw_round_up(lines * plan->kc * tw_element_bytes(plan->dtype), LINE)
                : 0;
 }
 
@@ -414,13 +404,13 @@ static int64_t own_c_bytes(const tw_blocked *plan)
 {
     int64_t element = tw_element_bytes(plan->dtype);
     if (plan->parts > 1) {
-        return round_up(plan->size[0] * plan->size[1] * element, LINE);
+        return tw_round_up(plan->size[0] * plan->size[1] * element, LINE);
     }
     int64_t lines = plan->turned || plan->pairs ? plan->chunk : 0;
     if (plan->around && plan->piece > lines) {
         lines = plan->piece;
     }
-    return round_up(lines * plan->size[!plan->split] * element, LINE);
+    return tw_round_up(lines * plan->size[!plan->split] * element, LINE);
 }
 
 static int tasks_of(const tw_blocked *plan)
@@ -429,7 +419,7 @@ static int tasks_of(const tw_blocked *plan)
         return plan->parts;
     }
     int64_t chunks = (plan->size[plan->split] + plan->chunk - 1) / plan->chunk;
-    return (int)at_most(plan->threads, chunks > 0 ? chunks : 1);
+    return (int)tw_at_most(plan->threads, chunks > 0 ? chunks : 1);
 }
 
 int64_t tw_blocked_memory(const tw_blocked *plan)
@@ -442,7 +432,7 @@ const tw_kernel *tw_blocked_kernel(const tw_blocked *plan)
     int other = !plan->split;
     int64_t lines[2];
     lines[plan->split] = plan->stand[plan->split].width;
-    lines[other] = at_most(plan->stand[other].width, plan->size[other]);
+    lines[other] = tw_at_most(plan->stand[other].width, plan->size[other]);
     if (plan->stand[plan->split].format == TW_GIVEN && plan->split == TW_VECTOR_SIDE &&
         lines[other] == plan->size[other]) {
         const tw_kernel *twin = tw_twin_kernel(plan->isa, plan->dtype, lines[other]);

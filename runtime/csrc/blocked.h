@@ -57,6 +57,21 @@ typedef struct tw_epilogue {
 /* C[m x n] = act(C + bias), its first row being this one of bias; ldc in bytes. */
 void tw_epilogue_run(const tw_epilogue *epilogue, int64_t row, int64_t m, int64_t n, void *c, int64_t ldc);
 
+static inline int64_t tw_at_most(int64_t x, int64_t y)
+{
+    return x < y ? x : y;
+}
+
+static inline int64_t tw_at_least(int64_t x, int64_t y)
+{
+    return x > y ? x : y;
+}
+
+static inline int64_t tw_round_up(int64_t x, int64_t to)
+{
+    return (x + to - 1) / to * to;
+}
+
 /* ---- blocked.c ---- */
 
 /* C = alpha op(A) op(B) + beta C; x and y are what stands on the vector and on the scalar side before turning: elements, or

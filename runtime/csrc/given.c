@@ -11,11 +11,6 @@
 
 enum { DEEP = 64, LINE = 64, TURN = 4 /* k steps */ };
 
-static int64_t at_most(int64_t x, int64_t y)
-{
-    return x < y ? x : y;
-}
-
 tw_far_calls tw_far_calls_of(const tw_blocked *plan)
 {
     int other = !plan->split;
@@ -60,24 +55,24 @@ bool tw_multiply_given(const tw_product *all, const tw_block *block, const char 
     bool reads = steps >= DEEP && (args->flags & TW_FLAG_BETA);
     /* The last of the whole passes ask: what was asked for early others would push out. */
     int64_t asks = next != NULL && far->share.run != NULL ? steps / TURN * far->asks : 0, full = others / most;
-    int64_t sharing = asks > 0 ? full - at_most((width * steps * element + asks - 1) / asks, full) : full;
+    int64_t sharing = asks > 0 ? full - tw_at_most((width * steps * element + asks - 1) / asks, full) : full;
     args->k = steps;
     args->ldc = block->ldc;
     for (int64_t j = 0, pass = 0; j < others; j += most, pass++) {
-        int64_t across = at_most(most, others - j);
+        int64_t across = tw_at_most(most, others - j);
         bool last = across < most, share = pass >= sharing && pass < full;
         const char *y = all->panels + (j * plan->k + block->step * across) * element;
         /* Where the other's next panel comes from afar as well, a piece of it is asked for with every tile of this one. */
-        int64_t after = at_most(most, others - j - across);
+        int64_t after = tw_at_most(most, others - j - across);
         const char *ahead = all->panels + ((j + across) * plan->k + block->step * after) * element,
                    *end = ahead + (afar ? after * steps * element : 0);
         int64_t piece = ((end - ahead) * width / block->lines + LINE - 1) / LINE * LINE;
         for (int64_t i = 0, along; i < block->lines; i += along) {
             bool twin = far->twin.run != NULL && i + 2 * width <= block->lines;
-            along = twin ? 2 * width : at_most(width, block->lines - i);
+            along = twin ? 2 * width : tw_at_most(width, block->lines - i);
             const char *x = tw_given_at(all, block->first + i, block->step);
             char *corner = block->c + i * c_split + j * c_other;
-            for (const char *stop = ahead + at_most(piece, end - ahead); ahead < stop; ahead += LINE) {
+            for (const char *stop = ahead + tw_at_most(piece, end - ahead); ahead < stop; ahead += LINE) {
                 __builtin_prefetch(ahead, 0, 2);
             }
             if (reads) {

@@ -318,7 +318,7 @@ static void inner_steps(tw_blocked *plan, int64_t step)
 bool tw_path_inner(tw_blocked *plan, const tw_wish *wish, int *status)
 {
     int64_t element = tw_element_bytes(plan->dtype);
-    if (wish->reproducible || plan->size[0] * plan->size[1] * element > 256 << 10) {
+    if (wish->reproducible || (double)plan->size[0] * (double)plan->size[1] * (double)element > 256 << 10) {
         return false;
     }
     if (plan->size[0] < plan->size[1]) {
@@ -341,8 +341,9 @@ void tw_choose_around(tw_blocked *plan)
 {
     int64_t column = plan->size[0] * tw_element_bytes(plan->dtype), width = plan->stand[plan->split].width;
     plan->around = tw_writes_around() && plan->size[0] >= AROUND_ROWS &&
-                   column * plan->k <= tw_caches_here().second / 8 && plan->split == TW_SCALAR_SIDE && !plan->turned &&
-                   !plan->inner && plan->stand[plan->split].format == TW_DIRECT && plan->ldc == column &&
+                   (double)column * (double)plan->k <= (double)tw_caches_here().second / 8 &&
+                   plan->split == TW_SCALAR_SIDE && !plan->turned && !plan->inner &&
+                   plan->stand[plan->split].format == TW_DIRECT && plan->ldc == column &&
                    column * width <= MOST_PIECE && plan->k <= AROUND_STEPS * plan->size[0] &&
                    (double)column * (double)plan->size[1] > TW_FROM_MEMORY;
     plan->piece = tw_at_least(PIECE / tw_at_least(column, 1) / width, 1) * width;

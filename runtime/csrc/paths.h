@@ -16,21 +16,6 @@ enum {
     TW_MOST_CHUNK = 3 << 19    /* bytes of a thread's own memory */
 };
 
-static inline int64_t tw_at_most(int64_t x, int64_t y)
-{
-    return x < y ? x : y;
-}
-
-static inline int64_t tw_at_least(int64_t x, int64_t y)
-{
-    return x > y ? x : y;
-}
-
-static inline int64_t tw_round_up(int64_t x, int64_t to)
-{
-    return (x + to - 1) / to * to;
-}
-
 /* Lines of an operand of which many fall into the same sets of the first cache. */
 static inline bool tw_crowded(int64_t ld)
 {
