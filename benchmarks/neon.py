@@ -110,7 +110,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--figure", type=Path)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--fresh", action="store_true", help="count again what earlier runs counted")
-    parser.add_argument("--gate", action="store_true", help="compare the committed counts, fail where one is 1 %% worse")
+    parser.add_argument(
+        "--gate", action="store_true", help="compare the committed counts, fail where one is 1 %% worse"
+    )
     parser.add_argument("--update-gate", action="store_true", help="write them")
     options = parser.parse_args()
     if options.quick:
