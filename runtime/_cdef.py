@@ -20,8 +20,8 @@ int tw_gemm_arrays_options(intptr_t a, intptr_t b, intptr_t out, int op_a, int o
 """What the module has of its own, in ``_arrays.h``."""
 LINEAR = """
 int tw_slinear_at(int64_t tokens, int64_t out, int64_t in, intptr_t x, intptr_t packed, intptr_t bias, int activation,
-                  int threads, intptr_t y);
-int tw_pack_at(int64_t out, int64_t in, intptr_t weight, int by_rows, intptr_t packed);
+                  int threads, intptr_t y, intptr_t team);
+int tw_pack_at(int64_t out, int64_t in, intptr_t weight, int by_rows, intptr_t packed, intptr_t team);
 int tw_unpack_at(intptr_t packed, int64_t bytes, intptr_t weight);
 """
 """The same, in ``_linear.h``."""

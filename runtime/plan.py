@@ -19,7 +19,7 @@ from .product import OPERATIONS, is_operation, scalar_of
 
 __all__ = ["Options", "Plan", "gemm_plan", "make_plan", "pointer_to"]
 
-_LONGEST = 2**63 - 1
+_LONGEST = 2**63 - 1  # bytes that an address can hold
 _RUN = int(ffi.cast("intptr_t", ffi.addressof(lib, "tw_gemm_bound_run")))
 _EXECUTE = int(ffi.cast("intptr_t", ffi.addressof(lib, "tw_gemm_plan_execute")))
 
@@ -94,8 +94,11 @@ class Plan:
         lda: int | None, ldb: int | None, ldc: int | None, options: Options | None = None,
     ) -> None:  # fmt: skip
         for name, size in (("m", m), ("n", n), ("k", k)):
-            if not issubclass(type(size), int | np.integer) or not 0 <= size <= _LONGEST:
-                raise ArgumentError(f"gemm_plan: {name} is {shown(size)}; it must be an integer, 0 or more.")
+            if not issubclass(type(size), int | np.integer) or not 0 <= size <= _LONGEST // 16:
+                raise ArgumentError(
+                    f"gemm_plan: {name} is {shown(size)}; it must be an integer, 0 or more, and less than 2^59, beyond "
+                    "what an address can hold."
+                )
         for name, trans in (("trans_a", trans_a), ("trans_b", trans_b)):
             if not is_operation(trans):
                 raise ArgumentError(

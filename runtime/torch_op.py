@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -40,6 +42,22 @@ _product, _threads, _grad = lib.tw_slinear_at, torch.get_num_threads, torch.is_g
 _FLOAT, _BYTES = torch.float32, torch.uint8
 
 
+def _find_team() -> int:
+    """Return the address of what runs work on torch's own threads, OpenMP's; 0: torch has none, or others.
+
+    They spin for milliseconds after each of torch's operations, on the cores on which a layer wants its threads: it
+    takes those, which are awake besides.
+    """
+    try:
+        torch_cpu = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
+        return ctypes.cast(torch_cpu.GOMP_parallel, ctypes.c_void_p).value or 0
+    except (OSError, AttributeError):
+        return 0
+
+
+_team = _find_team()
+
+
 def _linear(
     x: Tensor, packed: Tensor, bias: Tensor | None, out_features: int, activation: str, threads: int = 0
 ) -> Tensor:
@@ -73,7 +91,7 @@ def _linear(
     if size:
         status = _product(
             size // out_features, out_features, features, x.data_ptr(), packed.data_ptr(), at_bias,
-            ACTIVATIONS[activation], threads or _threads(), y.data_ptr(),
+            ACTIVATIONS[activation], threads or _threads(), y.data_ptr(), _team,
         )  # fmt: skip
         if status:
             raise_for(status)
@@ -140,7 +158,7 @@ def pack(weight: Tensor) -> Tensor:
     if source.stride() != (columns, 1) and source.stride() != (1, rows):
         source = source.contiguous()
     packed = _room(HEADER + 4 * rows * columns, "pack")
-    status = lib.tw_pack_at(rows, columns, source.data_ptr(), source.stride(1) == 1, packed.data_ptr())
+    status = lib.tw_pack_at(rows, columns, source.data_ptr(), source.stride(1) == 1, packed.data_ptr(), _team)
     if status:
         raise_for(status)
     return packed

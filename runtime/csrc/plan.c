@@ -350,8 +350,21 @@ int tw_variant_for(const char *entry, int dtype, int32_t *variant)
     return TW_OK;
 }
 
+/* A plan is for matrices that exist: what is reckoned of their sizes must not overflow. */
+static bool addressable(const tw_key *key)
+{
+    double most = 0x1p63 / 16, m = (double)key->m, n = (double)key->n, k = (double)key->k;
+    return m * k < most && k * n < most && m * n < most;
+}
+
 int tw_plan_make(const char *entry, const tw_key *key, const tw_wish *wish, tw_gemm_plan **plan)
 {
+    if (!addressable(key)) {
+        return tw_fail(TW_ERROR_PLAN,
+                       "%s: m, n and k are %lld, %lld and %lld: a matrix of two of them is beyond what an address can "
+                       "hold; it must have less than 2^59 elements.",
+                       entry, (long long)key->m, (long long)key->n, (long long)key->k);
+    }
     size_t most = tw_plan_bytes_most();
     tw_gemm_plan *made = malloc(most);
     if (made == NULL) {

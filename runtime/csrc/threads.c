@@ -6,6 +6,8 @@
  * itself, as does a task that comes back here. Nothing spins for longer than SPINS and nothing waits for a lock, so that
  * fork may happen anywhere; the child begins without workers.
  *
+ * Where the caller has threads of another runtime (tw_set_team) they take the tasks instead.
+ *
  * Who takes part notes the core it is on. Linux likes to wake a thread on the core of whoever wakes it, to share it for
  * milliseconds while another core sleeps: a worker that finds its core taken moves to one that is free. */
 #define _GNU_SOURCE /* syscall, pthread_setname_np, sched_getcpu */
@@ -48,6 +50,9 @@ static struct {
 
 static __thread bool serial __attribute__((tls_model("initial-exec"))); /* this thread is at a task */
 
+static __thread tw_team_fn team __attribute__((tls_model("initial-exec"))); /* whose threads this one's calls use */
+static atomic_bool forked; /* another runtime's threads stayed with the parent, and it may not know */
+
 /* ---- How many: TILEWRIGHT_NUM_THREADS, tw_set_num_threads, or the cores there are ---- */
 
 static atomic_int setting; /* 0: as many as there are cores, not counted yet; -1: the environment's is none */
@@ -66,6 +71,7 @@ static void child(void)
     pool.workers = pool.wanted = 0;
     atomic_store(&pool.gate, 0);
     atomic_store(&pool.taken, false);
+    atomic_store(&forked, true);
 }
 
 static void begin(void)
@@ -159,9 +165,9 @@ static inline void relax(void)
 #endif
 }
 
-static void take_tasks(const job *now)
+static void take_tasks(const job *now, atomic_llong *next)
 {
-    for (int64_t task; (task = atomic_fetch_add_explicit(&pool.next, 1, memory_order_relaxed)) < now->tasks;) {
+    for (int64_t task; (task = atomic_fetch_add_explicit(next, 1, memory_order_relaxed)) < now->tasks;) {
         now->run(now->context, task);
     }
 }
@@ -196,7 +202,7 @@ static void *work(void *unused)
         unsigned turn = atomic_load_explicit(&pool.turn, memory_order_acquire); /* before the gate, or one is missed */
         if (enter()) {
             settle(pool.now.caller);
-            take_tasks(&pool.now);
+            take_tasks(&pool.now, &pool.next);
             if (atomic_fetch_sub_explicit(&pool.gate, 1, memory_order_release) == (ASLEEP | 1)) {
                 wake(&pool.gate, 1);
             }
@@ -246,9 +252,37 @@ static void finish(void)
     }
 }
 
+/* ---- Threads of another runtime ---- */
+
+typedef struct lent_job {
+    job now;
+    atomic_llong next;
+} lent_job;
+
+static void work_in_team(void *context)
+{
+    lent_job *lent = context;
+    bool before = serial;
+    serial = true;
+    take_tasks(&lent->now, &lent->next);
+    serial = before;
+}
+
+tw_team_fn tw_set_team(tw_team_fn threads)
+{
+    tw_team_fn before = team;
+    team = threads;
+    return before;
+}
+
 void tw_parallel(int threads, int64_t tasks, tw_task_fn run, void *context)
 {
     int workers = (int)(threads < tasks ? threads : tasks) - 1;
+    if (workers > 0 && !serial && team != NULL && !atomic_load_explicit(&forked, memory_order_relaxed)) {
+        lent_job lent = {.now = {run, context, tasks, 0}};
+        team(work_in_team, &lent, (unsigned)workers + 1, 0);
+        return;
+    }
     if (workers > 0 && !serial && !atomic_exchange_explicit(&pool.taken, true, memory_order_acquire)) {
         workers = start(workers);
         pool.now = (job){run, context, tasks, 0};
@@ -262,7 +296,7 @@ void tw_parallel(int threads, int64_t tasks, tw_task_fn run, void *context)
             atomic_fetch_add_explicit(&pool.turn, 1, memory_order_release);
             wake(&pool.turn, workers);
         }
-        take_tasks(&pool.now);
+        take_tasks(&pool.now, &pool.next);
         finish();
         serial = false;
         atomic_store_explicit(&pool.gate, 0, memory_order_relaxed);

@@ -57,7 +57,8 @@ enum {
     TW_ERROR_WRONG = 106,  /* a kernel computes a wrong product */
     TW_ERROR_TUNING = 107, /* a tuning file is corrupt, stale or another machine's */
     TW_ERROR_PACKED = 108, /* not a packed operand, or not the one that the plan takes */
-    TW_ERROR_PLAN = 109,   /* no plan, NULL where one is wanted; or one of what cannot be: `pack`, `reuse` or `flags` */
+    TW_ERROR_PLAN =
+        109, /* no plan, NULL where one is wanted; or one of what cannot be: sizes, `pack`, `reuse`, `flags` */
     TW_ERROR_THREADS = 110, /* a number of threads that cannot be */
     TW_ERROR_SPECIAL = 111, /* a library of kernels for one size is damaged, foreign or wrong */
     TW_ERROR_TILER = 105    /* TILEWRIGHT_TILER, or what tw_tiler_set was given, is none of those there are */
@@ -283,6 +284,14 @@ TW_API int tw_get_num_threads(void);
 /* For measurements: how long, in nanoseconds as foreseen, each thread of a call must have to do for there to be several; a
  * call of less than twice that uses one. Sets it and returns what it was; negative: returns it. */
 TW_API double tw_thread_share(double nanoseconds);
+
+/* Threads of another runtime, in place of the pool's: in a program that computes with OpenMP between our calls its threads
+ * still spin on the cores on which ours would want to work. A team runs work(context) on up to so many threads, the caller
+ * among them, and returns when all are done; flags are 0. libgomp's GOMP_parallel is one, and so is LLVM's and Intel's. */
+typedef void (*tw_team_fn)(void (*work)(void *), void *context, unsigned threads, unsigned flags);
+/* Use them for what the calling thread calls from now on; NULL: the pool's again. Returns what was set. How many are asked
+ * for stays as it is. A process made by fork uses its own pool, whatever is set. */
+TW_API tw_team_fn tw_set_team(tw_team_fn team);
 
 /* ---- Instruction sets ----
  *

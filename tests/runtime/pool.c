@@ -229,6 +229,79 @@ static void idle(void)
     CHECK(cpu_seconds() - before < 0.05);
 }
 
+typedef struct member {
+    void (*work)(void *);
+    void *context;
+} member;
+
+static void *serve(void *self)
+{
+    ((member *)self)->work(((member *)self)->context);
+    return NULL;
+}
+
+static atomic_int asked_for; /* threads of a team's last job */
+
+/* Another runtime: its threads come one after the other, each until there is nothing left to do. */
+static void lend(void (*work)(void *), void *context, unsigned threads, unsigned flags)
+{
+    pthread_t others[16];
+    member one = {work, context};
+    atomic_store(&asked_for, (int)threads);
+    CHECK(flags == 0 && threads >= 2 && threads <= 16);
+    for (unsigned i = 1; i < threads; i++) {
+        CHECK(pthread_create(&others[i], NULL, serve, &one) == 0);
+    }
+    work(context);
+    for (unsigned i = 1; i < threads; i++) {
+        pthread_join(others[i], NULL);
+    }
+}
+
+static void *call_without_team(void *c)
+{
+    call(c, 5, TASKS, true);
+    return NULL;
+}
+
+/* Another runtime's threads: every task once, nested ones too, on as many as asked for; for this thread alone, and not in
+ * a child of fork, which has none of them. */
+static void team(void)
+{
+    static counts c;
+    CHECK(tw_set_team(lend) == NULL);
+    for (int turn = 0; turn < 100; turn++) {
+        int threads = turn % 9 - 1, tasks = turn % 7 == 0 ? TASKS : turn % 13;
+        atomic_store(&asked_for, 1);
+        call(&c, threads, tasks, turn % 3 == 0);
+        CHECK(threads < 2 || tasks < 2 || c.allowed == 0);
+        if (threads > 1) { /* or nested ones find a team */
+            CHECK(asked_for == (tasks < 2 ? 1 : threads < tasks ? threads : tasks));
+        }
+    }
+    CHECK(tw_threads_allowed() == tw_get_num_threads());
+    atomic_int here = 0;
+    tw_parallel(4, 4, meet, &here);
+    CHECK(here == 4);
+    atomic_store(&asked_for, 0);
+    pthread_t other;
+    CHECK(pthread_create(&other, NULL, call_without_team, &c) == 0 && pthread_join(other, NULL) == 0);
+    CHECK(asked_for == 0);
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        alarm(30);
+        call(&c, 3, 100, true);
+        _exit(asked_for != 0);
+    }
+    int status;
+    CHECK(waitpid(child, &status, 0) == child);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    CHECK(tw_set_team(NULL) == lend);
+    call(&c, 3, 100, false);
+    CHECK(asked_for == 0);
+}
+
 /* Numbers of threads: what is none is refused and changes nothing. */
 static void settings(void)
 {
@@ -246,8 +319,8 @@ int main(int count_of, char **arguments)
     static const struct {
         const char *name;
         void (*run)(void);
-    } checks[] = {{"once", once},       {"together", together}, {"many", many},         {"forked", forked},
-                  {"refused", refused}, {"idle", idle},         {"settings", settings}, {"apart", apart}};
+    } checks[] = {{"once", once}, {"together", together}, {"many", many},   {"forked", forked}, {"refused", refused},
+                  {"idle", idle}, {"settings", settings}, {"apart", apart}, {"team", team}};
     for (size_t i = 0; i < sizeof checks / sizeof *checks; i++) {
         if (count_of == 2 && strcmp(arguments[1], checks[i].name) == 0) {
             checks[i].run();

@@ -244,6 +244,14 @@ def test_arrays_that_do_not_fit_a_plan_are_refused(change: dict[str, Any], error
     assert np.array_equal(FITS["out"], before)
 
 
+@pytest.mark.parametrize("sizes", [(2**40, 2**40, 1), (2**40, 1, 2**40), (1, 2**62, 3), (2**40,) * 3])
+def test_sizes_whose_products_overflow_are_refused(sizes: tuple[int, int, int]) -> None:
+    """Blocks and tasks reckoned from 64 bits that have wrapped."""
+    for make in (tw.gemm_plan, tw.skinny_plan):
+        with pytest.raises(tw.ArgumentError, match="beyond what an address can hold"):
+            make(*sizes, np.float32)
+
+
 @pytest.mark.parametrize("pack", [None, "a", "b"])
 def test_the_extension_runs_a_plan_in_the_common_case(pack: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every call by the way of rules and messages, 3 us each; or none, and what is wrong with one is unsaid."""

@@ -14,7 +14,7 @@ import tilewright.runtime as tw
 
 from ..support import BUILD, ROOT, Unavailable, miss, tool
 
-CHECKS = ("once", "together", "many", "forked", "refused", "idle", "settings", "apart")
+CHECKS = ("once", "together", "many", "forked", "refused", "idle", "settings", "apart", "team")
 CSRC = ROOT / "runtime" / "csrc"
 POOL = Path(__file__).with_name("pool.c")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -60,6 +62,28 @@ def test_operator_keeps_torchs_rules(activation: str, lead: tuple[int, ...]) -> 
     weight, bias = torch.randn(7, 6), torch.randn(7)
     torch.library.opcheck(linear, (torch.randn(*lead, 6), pack(weight), bias, 7, activation))
     torch.library.opcheck(linear, (torch.randn(*lead, 6), pack(weight), None, 7, activation, 1))
+
+
+def test_torchs_threads_do_the_work() -> None:
+    """A pool of our own beside torch's, whose threads spin on its cores; a child waiting for its parent's threads."""
+    code = """
+import os, sys, torch
+from pathlib import Path
+from tilewright.runtime.torch_op import linear, pack
+torch.set_num_threads(2)
+x, w = torch.randn(200, 512), torch.randn(1024, 512)
+packed = pack(w)
+y = linear(x, packed, None, 1024, "none")
+assert torch.allclose(y, torch.nn.functional.linear(x, w), atol=1e-3)
+names = {path.read_text() for path in Path("/proc/self/task").glob("*/comm")}
+assert "tilewright\\n" not in names, names
+child = os.fork()
+if child == 0:  # torch's own operations hang here
+    os._exit(linear(x, packed, None, 1024, "none").numpy().tobytes() != y.numpy().tobytes())
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr
 
 
 @given(rows=st.sampled_from([1, 47, 48, 49, 100]), columns=st.sampled_from([1, 8, 33]), in_place=st.booleans())
