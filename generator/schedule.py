@@ -21,8 +21,9 @@ def interleave(
     Parameters
     ----------
     compute, loads : sequences of Instruction
-    pattern : {"even", "front", "none"}
-        Spread the loads evenly, put each as early as it may go, or leave them behind `compute`.
+    pattern : {"even", "threes", "front", "none"}
+        Spread the loads evenly; likewise, but behind one, four, seven ... of `compute`, so that loads of many parts
+        begin a group of three that Neoverse N1 dispatches; put each as early as it may go; or leave them behind.
 
     Examples
     --------
@@ -39,6 +40,8 @@ def interleave(
         # One early: a load of several parts then begins a dispatch group of Neoverse N1 (d nt 8x4: 89 to 97 % there).
         wanted = 0 if pattern == "front" else max(0, (number * len(compute) - 1) // len(loads))
         earliest = max(earliest, wanted, _first_slot(load, compute))
+        if pattern == "threes":
+            earliest = min(len(compute), earliest + (1 - earliest) % 3)
         slots.append(earliest)
     for position in range(len(compute) + 1):
         while placed < len(loads) and slots[placed] == position:

@@ -26,7 +26,7 @@ _OPTIONS: dict[str, type | tuple[str, ...]] = {
     "unroll": int,
     "pipeline": bool,
     "sets": int,
-    "interleave": ("even", "front", "none"),
+    "interleave": ("even", "threes", "front", "none"),
     "prefetch": bool,
     "ahead": bool,
     "paced": bool,

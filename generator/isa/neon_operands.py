@@ -103,8 +103,8 @@ class _Walk:
             return []
         return self.isa.subtract_from(self.back, self.stride, self.before_last)
 
-    def access(self, columns: Columns, load: bool, first: int = 0) -> Code:
-        """Load or store `columns`, which are those from number `first` on."""
+    def access(self, columns: Columns, load: bool, first: int = 0, stay: bool = False) -> Code:
+        """Load or store `columns`, which are those from number `first` on; with `stay`, nothing comes after them."""
         code: Code = []
         for group in self.groups:
             if not first <= group[0] < first + len(columns):
@@ -113,7 +113,7 @@ class _Walk:
             pieces = _pieces(self.spans[group[0]]) if len(group) == 1 else [self.isa.lanes]
             for index, lanes in enumerate(pieces):
                 last = group is self.groups[-1] and index == len(pieces) - 1
-                post = self.back if last else lanes * len(group) * self.bytes
+                post = (None if stay else self.back) if last else lanes * len(group) * self.bytes
                 flat = [register for parts in registers for register in parts]
                 place = Mem(self.base, lanes * len(flat), post=post)
                 code.append(self._piece(flat, lanes, 2 * index, place, load))
@@ -448,6 +448,7 @@ class ColumnsOfC(CWalker):
         olds: Columns,
     ) -> None:
         self.isa, self.base = isa, base
+        self.columns, self.stored = len(sums), 0  # of which the last moves no pointer: one part less on Neoverse N1
         self.writer = _Walk(isa, general, base, stride, columns, sums)
         self.reader = None
         if olds:
@@ -463,10 +464,11 @@ class ColumnsOfC(CWalker):
 
     def load(self, first: int, olds: Columns) -> Code:
         assert self.reader is not None
-        return self.reader.access(olds, load=True, first=first)
+        return self.reader.access(olds, load=True, first=first, stay=self.stored + 1 == self.columns)
 
     def store(self, sums: Columns) -> Code:
-        return self.writer.access(sums, load=False)
+        self.stored += 1
+        return self.writer.access(sums, load=False, stay=self.stored == self.columns)
 
     def next(self) -> Code:
         return []

@@ -113,8 +113,10 @@ class _Outer(KLoop):
         return code
 
     def _loads(self, step: int, steps: int) -> list[Instruction]:
-        vectors = self.vector.load(step, steps)
-        return vectors + self.scalar.load(step, steps) + self._fetches(vectors, step, steps)
+        vectors, scalars = self.vector.load(step, steps), self.scalar.load(step, steps)
+        # A single set of vectors is free last, and would keep the others' loads behind all multiplications.
+        loads = scalars + vectors if self.tile.interleave == "threes" else vectors + scalars
+        return loads + self._fetches(vectors, step, steps)
 
     def _fetches(self, vectors: list[Instruction], step: int, steps: int) -> list[Instruction]:
         """Ask for the cache lines that begin in this step's part of a turn, so far ahead; not in what is left of k.

@@ -45,7 +45,7 @@ class Tile:
         Load for the next turn while this one computes.
     sets : int
         Register sets of the vector operand; two make ping-pong.
-    interleave : {"even", "front", "none"}
+    interleave : {"even", "threes", "front", "none"}
     prefetch : bool
         Touch C before the loop.
     ahead : bool

@@ -38,7 +38,9 @@ def result(code: list[Instruction]) -> dict[Reg, int]:
 
 
 @given(
-    st.lists(instructions, max_size=12), st.lists(instructions, max_size=8), st.sampled_from(["even", "front", "none"])
+    st.lists(instructions, max_size=12),
+    st.lists(instructions, max_size=8),
+    st.sampled_from(["even", "threes", "front", "none"]),
 )
 def test_interleaving_changes_no_result(compute: list[Instruction], loads: list[Instruction], pattern: str) -> None:
     """A load moved above an instruction that still reads what it overwrites."""
@@ -52,9 +54,10 @@ def test_interleaving_spreads() -> None:
     compute = [Instruction(MIX, (REGISTERS[0], REGISTERS[0], REGISTERS[1])) for _ in range(8)]
     loads = [Instruction(MIX, (REGISTERS[2 + number], REGISTERS[1], REGISTERS[1])) for number in range(2)]
     places = {
-        pattern: [interleave(compute, loads, pattern).index(load) for load in loads] for pattern in ("even", "front")
+        pattern: [interleave(compute, loads, pattern).index(load) for load in loads]
+        for pattern in ("even", "threes", "front")
     }
-    assert places == {"even": [0, 4], "front": [0, 1]}
+    assert places == {"even": [0, 4], "threes": [1, 5], "front": [0, 1]}
 
 
 @given(st.lists(st.integers(1, 4), max_size=8))

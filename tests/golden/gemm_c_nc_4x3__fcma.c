@@ -3,7 +3,7 @@
  *   C[4x3] = alpha * A[mxk] * B[nxk]^H + beta * C        column-major, any lda, ldb, ldc
  *
  * spec      generator/specs/fcma.yaml: c nc          template  templates/asm/gemm.c.j2
- * inputs    sha256:0748fd0424cc3faf          see it alone  python3 build.py show gemm_c_nc_4x3__fcma
+ * inputs    sha256:a0589d93667a5eb5          see it alone  python3 build.py show gemm_c_nc_4x3__fcma
  * vectors   C v16-v21   A set 0 v22-v23   B set 0 v24-v25   B set 1 v26-v27
  * general   k x4   lda x5   ldb x6   rest of b's stride x7
  * a turn    2 k: 6 load, 24 fma, 1 count, 1 branch
@@ -197,10 +197,10 @@ void tw_gemm_c_nc_4x3__fcma(const void *a, const void *b, void *c, const tw_args
         "fadd   v18.4s, v18.4s, v22.4s         \n"
         "fadd   v19.4s, v19.4s, v23.4s         \n"
         "st1    {v18.4s, v19.4s}, [%[c]], x5   \n"
-        "ld1    {v22.4s, v23.4s}, [x6], x5     \n"
+        "ld1    {v22.4s, v23.4s}, [x6]         \n"
         "fadd   v20.4s, v20.4s, v22.4s         \n"
         "fadd   v21.4s, v21.4s, v23.4s         \n"
-        "st1    {v20.4s, v21.4s}, [%[c]], x5   \n"
+        "st1    {v20.4s, v21.4s}, [%[c]]       \n"
         "b      .Ldone%=                       \n"
         ".Lscaled%=:                           \n"
         /* C = P + beta C */
@@ -218,18 +218,18 @@ void tw_gemm_c_nc_4x3__fcma(const void *a, const void *b, void *c, const tw_args
         "fcmla  v19.4s, v24.4s, v22.s[0], #0   \n"
         "fcmla  v19.4s, v24.4s, v22.s[0], #90  \n"
         "st1    {v18.4s, v19.4s}, [%[c]], x5   \n"
-        "ld1    {v23.4s, v24.4s}, [x6], x5     \n"
+        "ld1    {v23.4s, v24.4s}, [x6]         \n"
         "fcmla  v20.4s, v23.4s, v22.s[0], #0   \n"
         "fcmla  v20.4s, v23.4s, v22.s[0], #90  \n"
         "fcmla  v21.4s, v24.4s, v22.s[0], #0   \n"
         "fcmla  v21.4s, v24.4s, v22.s[0], #90  \n"
-        "st1    {v20.4s, v21.4s}, [%[c]], x5   \n"
+        "st1    {v20.4s, v21.4s}, [%[c]]       \n"
         "b      .Ldone%=                       \n"
         /* C = P */
         ".Lstore%=:                            \n"
         "st1    {v16.4s, v17.4s}, [%[c]], x5   \n"
         "st1    {v18.4s, v19.4s}, [%[c]], x5   \n"
-        "st1    {v20.4s, v21.4s}, [%[c]], x5   \n"
+        "st1    {v20.4s, v21.4s}, [%[c]]       \n"
         ".Ldone%=:                             \n"
         : [a] "+&r"(a), [b] "+&r"(b), [c] "+&r"(c)
         : [args] "r"(args)

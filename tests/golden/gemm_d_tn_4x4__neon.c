@@ -3,7 +3,7 @@
  *   C[4x4] = alpha * A[kxm]^T * B[kxn] + beta * C        column-major, any lda, ldb, ldc
  *
  * spec      generator/specs/neon.yaml: d tn          template  templates/asm/gemm.c.j2
- * inputs    sha256:6635258e1980ed0a          see it alone  python3 build.py show gemm_d_tn_4x4__neon
+ * inputs    sha256:03c07483a3e9bc89          see it alone  python3 build.py show gemm_d_tn_4x4__neon
  * vectors   C v16-v31   A set 0 v0-v3   A set 1 v4-v7   B set 0 v8-v11   B set 1 v12-v15
  * general   k x4   lda x5   ldb x6   lines of a x7-x9   lines of b x10-x12
  * a turn    4 k: 16 load, 32 fma, 1 count, 1 branch
@@ -243,11 +243,11 @@ void tw_gemm_d_tn_4x4__neon(const void *a, const void *b, void *c, const tw_args
         "fmla   v26.2d, v2.2d, v0.d[0]   \n"
         "st1    {v24.2d}, [%[c]], #16    \n"
         "st1    {v26.2d}, [%[c]], x6     \n"
-        "ld1    {v1.2d, v2.2d}, [x7], x5 \n"
+        "ld1    {v1.2d, v2.2d}, [x7]     \n"
         "fmla   v28.2d, v1.2d, v0.d[0]   \n"
         "fmla   v30.2d, v2.2d, v0.d[0]   \n"
         "st1    {v28.2d}, [%[c]], #16    \n"
-        "st1    {v30.2d}, [%[c]], x6     \n"
+        "st1    {v30.2d}, [%[c]]         \n"
         "b      .Ldone%=                 \n"
         /* C = P */
         ".Lstore%=:                      \n"
@@ -259,7 +259,7 @@ void tw_gemm_d_tn_4x4__neon(const void *a, const void *b, void *c, const tw_args
         "st1    {v24.2d}, [%[c]], #16    \n"
         "st1    {v26.2d}, [%[c]], x6     \n"
         "st1    {v28.2d}, [%[c]], #16    \n"
-        "st1    {v30.2d}, [%[c]], x6     \n"
+        "st1    {v30.2d}, [%[c]]         \n"
         ".Ldone%=:                       \n"
         : [a] "+&r"(a), [b] "+&r"(b), [c] "+&r"(c)
         : [args] "r"(args)

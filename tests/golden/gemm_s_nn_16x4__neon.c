@@ -3,7 +3,7 @@
  *   C[16x4] = alpha * A[mxk] * B[kxn] + beta * C        column-major, any lda, ldb, ldc
  *
  * spec      generator/specs/neon.yaml: s nn          template  templates/asm/gemm.c.j2
- * inputs    sha256:9c39b321cf52b13d          see it alone  python3 build.py show gemm_s_nn_16x4__neon
+ * inputs    sha256:a9242745c074cc44          see it alone  python3 build.py show gemm_s_nn_16x4__neon
  * vectors   C v16-v31   A set 0 v0-v3   B set 0 v4-v7   B set 1 v8-v11
  * general   k x4   lda x5   ldb x6   lines of b x7-x9
  * a turn    8 k: 128 fma, 12 load, 1 count, 1 branch
@@ -868,19 +868,19 @@ void tw_gemm_s_nn_16x4__neon(const void *a, const void *b, void *c, const tw_arg
         "fmla   v26.4s, v3.4s, v0.s[0]                       \n"
         "fmla   v27.4s, v4.4s, v0.s[0]                       \n"
         "st1    {v24.4s, v25.4s, v26.4s, v27.4s}, [%[c]], x5 \n"
-        "ld1    {v1.4s, v2.4s, v3.4s, v4.4s}, [x6], x5       \n"
+        "ld1    {v1.4s, v2.4s, v3.4s, v4.4s}, [x6]           \n"
         "fmla   v28.4s, v1.4s, v0.s[0]                       \n"
         "fmla   v29.4s, v2.4s, v0.s[0]                       \n"
         "fmla   v30.4s, v3.4s, v0.s[0]                       \n"
         "fmla   v31.4s, v4.4s, v0.s[0]                       \n"
-        "st1    {v28.4s, v29.4s, v30.4s, v31.4s}, [%[c]], x5 \n"
+        "st1    {v28.4s, v29.4s, v30.4s, v31.4s}, [%[c]]     \n"
         "b      .Ldone%=                                     \n"
         /* C = P */
         ".Lstore%=:                                          \n"
         "st1    {v16.4s, v17.4s, v18.4s, v19.4s}, [%[c]], x5 \n"
         "st1    {v20.4s, v21.4s, v22.4s, v23.4s}, [%[c]], x5 \n"
         "st1    {v24.4s, v25.4s, v26.4s, v27.4s}, [%[c]], x5 \n"
-        "st1    {v28.4s, v29.4s, v30.4s, v31.4s}, [%[c]], x5 \n"
+        "st1    {v28.4s, v29.4s, v30.4s, v31.4s}, [%[c]]     \n"
         ".Ldone%=:                                           \n"
         : [a] "+&r"(a), [b] "+&r"(b), [c] "+&r"(c)
         : [args] "r"(args)

@@ -3,7 +3,7 @@
  *   C[4x4] = alpha * A[mxk] * B[nxk]^H + beta * C        column-major, any lda, ldb, ldc
  *
  * spec      generator/specs/neon.yaml: z nc          template  templates/asm/gemm.c.j2
- * inputs    sha256:f62858d08ab2b635          see it alone  python3 build.py show gemm_z_nc_4x4__neon
+ * inputs    sha256:c91fa5f8b04aaf9f          see it alone  python3 build.py show gemm_z_nc_4x4__neon
  * vectors   C v16-v31   A set 0 v0-v3   B set 0 v4-v7   B set 1 v8-v11
  * general   k x4   lda x5   ldb x6   rest of a's stride x7
  * a turn    4 k: 12 load, 128 fma, 1 count, 1 branch
@@ -596,13 +596,13 @@ void tw_gemm_z_nc_4x4__neon(const void *a, const void *b, void *c, const tw_args
         "st2    {v24.2d, v25.2d}, [%[c]], #32              \n"
         "st2    {v26.2d, v27.2d}, [%[c]], x6               \n"
         "ld2    {v0.2d, v1.2d}, [x7], #32                  \n"
-        "ld2    {v2.2d, v3.2d}, [x7], x6                   \n"
+        "ld2    {v2.2d, v3.2d}, [x7]                       \n"
         "fadd   v28.2d, v28.2d, v0.2d                      \n"
         "fadd   v29.2d, v29.2d, v1.2d                      \n"
         "fadd   v30.2d, v30.2d, v2.2d                      \n"
         "fadd   v31.2d, v31.2d, v3.2d                      \n"
         "st2    {v28.2d, v29.2d}, [%[c]], #32              \n"
-        "st2    {v30.2d, v31.2d}, [%[c]], x6               \n"
+        "st2    {v30.2d, v31.2d}, [%[c]]                   \n"
         "b      .Ldone%=                                   \n"
         ".Lscaled%=:                                       \n"
         /* C = P + beta C */
@@ -647,7 +647,7 @@ void tw_gemm_z_nc_4x4__neon(const void *a, const void *b, void *c, const tw_args
         "st2    {v24.2d, v25.2d}, [%[c]], #32              \n"
         "st2    {v26.2d, v27.2d}, [%[c]], x6               \n"
         "ld2    {v2.2d, v3.2d}, [x7], #32                  \n"
-        "ld2    {v4.2d, v5.2d}, [x7], x6                   \n"
+        "ld2    {v4.2d, v5.2d}, [x7]                       \n"
         "fmla   v28.2d, v2.2d, v0.d[0]                     \n"
         "fmla   v29.2d, v2.2d, v1.d[0]                     \n"
         "fmls   v28.2d, v3.2d, v1.d[0]                     \n"
@@ -657,7 +657,7 @@ void tw_gemm_z_nc_4x4__neon(const void *a, const void *b, void *c, const tw_args
         "fmls   v30.2d, v5.2d, v1.d[0]                     \n"
         "fmla   v31.2d, v5.2d, v0.d[0]                     \n"
         "st2    {v28.2d, v29.2d}, [%[c]], #32              \n"
-        "st2    {v30.2d, v31.2d}, [%[c]], x6               \n"
+        "st2    {v30.2d, v31.2d}, [%[c]]                   \n"
         "b      .Ldone%=                                   \n"
         /* C = P */
         ".Lstore%=:                                        \n"
@@ -669,7 +669,7 @@ void tw_gemm_z_nc_4x4__neon(const void *a, const void *b, void *c, const tw_args
         "st2    {v24.2d, v25.2d}, [%[c]], #32              \n"
         "st2    {v26.2d, v27.2d}, [%[c]], x6               \n"
         "st2    {v28.2d, v29.2d}, [%[c]], #32              \n"
-        "st2    {v30.2d, v31.2d}, [%[c]], x6               \n"
+        "st2    {v30.2d, v31.2d}, [%[c]]                   \n"
         ".Ldone%=:                                         \n"
         : [a] "+&r"(a), [b] "+&r"(b), [c] "+&r"(c)
         : [args] "r"(args)

@@ -3,7 +3,7 @@
  *   C[2x3] = alpha * A[kxm]^T * B[kxn] + beta * C        column-major, any lda, ldb, ldc
  *
  * spec      generator/specs/fcma.yaml: z tn          template  templates/asm/gemm.c.j2
- * inputs    sha256:3acadac57fffc8eb          see it alone  python3 build.py show gemm_z_tn_2x3__fcma
+ * inputs    sha256:497ce1ba4ea13971          see it alone  python3 build.py show gemm_z_tn_2x3__fcma
  * vectors   C v16-v21   A set 0 v22-v23   B set 0 v24-v26   B set 1 v27-v29
  * general   k x4   lda x5   ldb x6   lines of a x7   lines of b x8-x9
  * a turn    2 k: 7 load, 24 fma, 1 count, 1 branch
@@ -191,10 +191,10 @@ void tw_gemm_z_tn_2x3__fcma(const void *a, const void *b, void *c, const tw_args
         "fadd   v18.2d, v18.2d, v22.2d       \n"
         "fadd   v19.2d, v19.2d, v23.2d       \n"
         "st1    {v18.2d, v19.2d}, [%[c]], x5 \n"
-        "ld1    {v22.2d, v23.2d}, [x6], x5   \n"
+        "ld1    {v22.2d, v23.2d}, [x6]       \n"
         "fadd   v20.2d, v20.2d, v22.2d       \n"
         "fadd   v21.2d, v21.2d, v23.2d       \n"
-        "st1    {v20.2d, v21.2d}, [%[c]], x5 \n"
+        "st1    {v20.2d, v21.2d}, [%[c]]     \n"
         "b      .Ldone%=                     \n"
         ".Lscaled%=:                         \n"
         /* C = P + beta C */
@@ -212,18 +212,18 @@ void tw_gemm_z_tn_2x3__fcma(const void *a, const void *b, void *c, const tw_args
         "fcmla  v19.2d, v22.2d, v24.2d, #0   \n"
         "fcmla  v19.2d, v22.2d, v24.2d, #90  \n"
         "st1    {v18.2d, v19.2d}, [%[c]], x5 \n"
-        "ld1    {v23.2d, v24.2d}, [x6], x5   \n"
+        "ld1    {v23.2d, v24.2d}, [x6]       \n"
         "fcmla  v20.2d, v22.2d, v23.2d, #0   \n"
         "fcmla  v20.2d, v22.2d, v23.2d, #90  \n"
         "fcmla  v21.2d, v22.2d, v24.2d, #0   \n"
         "fcmla  v21.2d, v22.2d, v24.2d, #90  \n"
-        "st1    {v20.2d, v21.2d}, [%[c]], x5 \n"
+        "st1    {v20.2d, v21.2d}, [%[c]]     \n"
         "b      .Ldone%=                     \n"
         /* C = P */
         ".Lstore%=:                          \n"
         "st1    {v16.2d, v17.2d}, [%[c]], x5 \n"
         "st1    {v18.2d, v19.2d}, [%[c]], x5 \n"
-        "st1    {v20.2d, v21.2d}, [%[c]], x5 \n"
+        "st1    {v20.2d, v21.2d}, [%[c]]     \n"
         ".Ldone%=:                           \n"
         : [a] "+&r"(a), [b] "+&r"(b), [c] "+&r"(c)
         : [args] "r"(args)

@@ -3,7 +3,7 @@
  *   C[3x3] = alpha * A[kxm]^T * B[kxn] + beta * C        column-major, any lda, ldb, ldc
  *
  * spec      generator/specs/neon.yaml: z tn          template  templates/asm/gemm.c.j2
- * inputs    sha256:b75644df3639223e          see it alone  python3 build.py show gemm_z_tn_3x3__neon_paired
+ * inputs    sha256:05f76fd3e323a785          see it alone  python3 build.py show gemm_z_tn_3x3__neon_paired
  * vectors   C v0-v5 v16-v27   A set 0 v28-v30   A set 1 v6-v7 v31   B set 0 v8-v10   B set 1 v11-v13
  * general   k x4   lda x5   ldb x6   lines of a x7-x8   lines of b x9-x10
  * a turn    4 k: 12 load, 72 fma, 1 count, 1 branch
@@ -416,11 +416,11 @@ void tw_gemm_z_tn_3x3__neon_paired(const void *a, const void *b, void *c, const 
         "fadd   v23.2d, v23.2d, v29.2d               \n"
         "fadd   v24.2d, v24.2d, v30.2d               \n"
         "st1    {v22.2d, v23.2d, v24.2d}, [%[c]], x5 \n"
-        "ld1    {v28.2d, v29.2d, v30.2d}, [x6], x5   \n"
+        "ld1    {v28.2d, v29.2d, v30.2d}, [x6]       \n"
         "fadd   v0.2d, v0.2d, v28.2d                 \n"
         "fadd   v1.2d, v1.2d, v29.2d                 \n"
         "fadd   v2.2d, v2.2d, v30.2d                 \n"
-        "st1    {v0.2d, v1.2d, v2.2d}, [%[c]], x5    \n"
+        "st1    {v0.2d, v1.2d, v2.2d}, [%[c]]        \n"
         "b      .Ldone%=                             \n"
         ".Lscaled%=:                                 \n"
         /* C = P + beta C */
@@ -457,7 +457,7 @@ void tw_gemm_z_tn_3x3__neon_paired(const void *a, const void *b, void *c, const 
         "fmla   v8.2d, v30.2d, v29.2d                \n"
         "fadd   v24.2d, v24.2d, v8.2d                \n"
         "st1    {v22.2d, v23.2d, v24.2d}, [%[c]], x5 \n"
-        "ld1    {v6.2d, v7.2d, v8.2d}, [x6], x5      \n"
+        "ld1    {v6.2d, v7.2d, v8.2d}, [x6]          \n"
         "ext    v30.16b, v6.16b, v6.16b, #8          \n"
         "fmul   v6.2d, v6.2d, v28.d[0]               \n"
         "fmla   v6.2d, v30.2d, v29.2d                \n"
@@ -470,13 +470,13 @@ void tw_gemm_z_tn_3x3__neon_paired(const void *a, const void *b, void *c, const 
         "fmul   v8.2d, v8.2d, v28.d[0]               \n"
         "fmla   v8.2d, v30.2d, v29.2d                \n"
         "fadd   v2.2d, v2.2d, v8.2d                  \n"
-        "st1    {v0.2d, v1.2d, v2.2d}, [%[c]], x5    \n"
+        "st1    {v0.2d, v1.2d, v2.2d}, [%[c]]        \n"
         "b      .Ldone%=                             \n"
         /* C = P */
         ".Lstore%=:                                  \n"
         "st1    {v16.2d, v17.2d, v18.2d}, [%[c]], x5 \n"
         "st1    {v22.2d, v23.2d, v24.2d}, [%[c]], x5 \n"
-        "st1    {v0.2d, v1.2d, v2.2d}, [%[c]], x5    \n"
+        "st1    {v0.2d, v1.2d, v2.2d}, [%[c]]        \n"
         ".Ldone%=:                                   \n"
         : [a] "+&r"(a), [b] "+&r"(b), [c] "+&r"(c)
         : [args] "r"(args)
