@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import mmap
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ from torch import Tensor
 
 from ._library import lib, raise_for
 from .errors import ArgumentError, DtypeError, LayoutError, PackedError, ShapeError
+from .huge_pages import HUGE_PAGE, fresh_memory
 
 __all__ = ["ACTIVATIONS", "HEADER", "linear", "pack", "panels_like", "trim", "unpack"]
 
@@ -213,25 +212,16 @@ def trim() -> None:
 
 
 _malloc_trim: Any = getattr(ctypes.CDLL(None), "malloc_trim", None)  # the GNU C library's
-_HUGE_PAGE = 2 << 20
 
 
 def _panels(size: int, name: str) -> Tensor:
-    """Return memory for panels that nobody has used before, so that the system may give it huge pages.
-
-    What malloc hands out once an original is gone lies on pages of 4 KB already, from which a token reads a layer 5 to
-    8 % more slowly, and huge pages begin at multiples of their size.
-    """
-    if size < 2 * _HUGE_PAGE:
+    """Return memory for panels."""
+    if size < 2 * HUGE_PAGE:
         return _room(size, name)
     try:
-        memory = mmap.mmap(-1, size + _HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    except OSError as error:
-        raise MemoryError(f"{name}: there is no memory for {size} bytes.") from error
-    first = -torch.frombuffer(memory, dtype=torch.uint8).data_ptr() % _HUGE_PAGE
-    with suppress(OSError):  # there are none
-        memory.madvise(mmap.MADV_HUGEPAGE, first, size // _HUGE_PAGE * _HUGE_PAGE)
-    return torch.frombuffer(memory, dtype=torch.uint8, offset=first, count=size)
+        return torch.frombuffer(fresh_memory(size), dtype=torch.uint8)
+    except MemoryError as error:
+        raise MemoryError(f"{name}: {error}.") from error
 
 
 def _room(size: int, name: str) -> Tensor:
