@@ -14,6 +14,8 @@ enum {
     MOST_PIECE = 256 << 10,      /* where one is as wide as a tile and C has many rows */
     AROUND_ROWS = 32,            /* with fewer, plain stores run beside the arithmetic and are the faster */
     AROUND_STEPS = 1,            /* k for each row of C */
+    AROUND_SHORT = 16,           /* k; with more steps, columns shorter than the next number are written plainly */
+    AROUND_COLUMN = 512,         /* bytes: lines of shorter ones come in time, along with those beside them */
     DEEPEST_FAR = 1024,          /* k steps of a block whose panels stay in the second cache */
     BLOCKED_LINES = 128,         /* of a chunk that is packed: it shares the second cache with a panel */
     DIRECT_LINES = 256,          /* of a chunk: once for so many a panel comes from the last cache */
@@ -344,8 +346,8 @@ void tw_choose_around(tw_blocked *plan)
                    (double)column * (double)plan->k <= (double)tw_caches_here().second / 8 &&
                    plan->split == TW_SCALAR_SIDE && !plan->turned && !plan->inner &&
                    plan->stand[plan->split].format == TW_DIRECT && plan->ldc == column &&
-                   column * width <= MOST_PIECE && plan->k <= AROUND_STEPS * plan->size[0] &&
-                   (double)column * (double)plan->size[1] > TW_FROM_MEMORY;
+                   (plan->k < AROUND_SHORT || column >= AROUND_COLUMN) && column * width <= MOST_PIECE &&
+                   plan->k <= AROUND_STEPS * plan->size[0] && (double)column * (double)plan->size[1] > TW_FROM_MEMORY;
     plan->piece = tw_at_least(PIECE / tw_at_least(column, 1) / width, 1) * width;
     if (plan->around) {
         plan->lines = tw_at_least(plan->lines, 64 * plan->piece);
