@@ -110,7 +110,7 @@ bool tw_path_blocked(tw_blocked *plan, const tw_wish *wish, int *status)
     plan->split = plan->size[0] >= plan->size[1] && !regular ? TW_VECTOR_SIDE : TW_SCALAR_SIDE;
     plan->kc = wish->reproducible ? 256 : even(plan->k, regular ? deepest_far(plan) : deepest(plan));
     plan->lines = regular ? tw_at_most(BLOCKED_LINES, TW_MOST_CHUNK / (plan->kc * element))
-                          : caches.second * 2 / 3 / (plan->kc * element);
+                          : tw_at_most(caches.second * 2 / 3, TW_MOST_CHUNK) / (plan->kc * element);
     return settle(plan, wish, status);
 }
 
@@ -141,7 +141,7 @@ bool tw_path_given(tw_blocked *plan, const tw_wish *wish, int *status)
     plan->kc = wish->reproducible ? 256 : even(plan->k, most);
     /* With few partners one panel after the other comes from memory; with more a chunk waits in the second cache, and of one
      * that came packed the next as well. */
-    int64_t room = is_long ? caches.second / 3 : caches.second * 2 / 3;
+    int64_t room = tw_at_most(is_long ? caches.second / 3 : caches.second * 2 / 3, TW_MOST_CHUNK);
     plan->lines = is_long && plan->size[other] <= 8 * few ? width : room / (plan->kc * element);
     return settle(plan, wish, status);
 }
