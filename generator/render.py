@@ -112,7 +112,7 @@ def _row(kernel: Kernel) -> dict[str, Any]:
         "vector_dim": int(tile.transposed),
         "mask_span": kernel.mask_span,
         "paired": int(kernel.dtype.complex and kernel.isa.paired),
-        "reassociates": int(tile.form in ("dot", "paired")),
+        "reassociates": int(_reassociates(kernel)),
         "mr": tile.mr,
         "nr": tile.nr,
         "panels": int(tile.on_panels) + tile.twin,
@@ -121,6 +121,15 @@ def _row(kernel: Kernel) -> dict[str, Any]:
         "lds": tile.lds,
         "lanes": kernel.lanes,
     }
+
+
+def _reassociates(kernel: Kernel) -> bool:
+    """Whether sums differ from those of other kernels of this ISA and type, on the same mode, in their last bits.
+
+    FCMLA multiplies the real part of its first factor first, and only the second can be picked by number: where C is
+    summed transposed that is not A.
+    """
+    return kernel.tile.form in ("dot", "paired", "quad") or (kernel.isa.fused and kernel.tile.transposed)
 
 
 def _cost(kernel: Kernel) -> dict[str, str]:

@@ -10,6 +10,7 @@ import numpy as np
 from ._library import ffi, lib, raise_for
 from .arrays import KINDS, Array, Kind, operand
 from .errors import PackedError, shown
+from .huge_pages import HUGE_PAGE, fresh_memory
 from .product import FLIPPED, OPERATIONS
 
 __all__ = ["Packed", "pack"]
@@ -89,6 +90,8 @@ class Packed:
 
 def _room(size: int) -> Array:
     """Return that many bytes that begin at a cache line."""
+    if size >= 2 * HUGE_PAGE:
+        return np.frombuffer(fresh_memory(size), np.uint8)
     room = np.empty(size + _LINE, np.uint8)
     first = -room.ctypes.data % _LINE
     return room[first : first + size]

@@ -23,8 +23,8 @@ __all__ = ["Packing", "measure_packing"]
 LINES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """Lines of the other operand, `TW_USES` of them."""
 
-WAYS = 5
-"""Raised whenever `csrc/route.c` sends products another way: what was measured before says nothing then."""
+WAYS = 6
+"""Raised whenever `csrc/route.c` sends products another way, or packing changes: what was measured is void then."""
 
 CACHED, STREAMED, LESS = (4 << 20, 800), (48 << 20, 2000), (16 << 20, 2000)
 """Bytes of the operand and its k, no power of two: in the last cache, beyond it, and with more than a few lines."""

@@ -36,7 +36,8 @@ def skinny_plan(
         Every element gets the same bits whatever tile computes it, on however many threads and whatever the other rows
         and columns are: k is summed in order, in blocks of 256. By default as ``TILEWRIGHT_REPRODUCIBLE`` says. It
         costs what dot products and a k split among threads bring, most where few rows or columns meet a large matrix,
-        and small products are packed. Not across instruction sets.
+        and small products are packed. Not across instruction sets; nor, of complex numbers on ARM and by portable
+        kernels, for C stored by rows and by columns.
 
     Returns
     -------

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import ArgumentError
-from .torch_op import linear, pack, unpack
+from .torch_op import linear, pack, panels_like, trim, unpack
 
 if TYPE_CHECKING:
     from .torch_fuse import Fusion
@@ -98,6 +98,7 @@ class Weight:
         self.packed = pack(self.parameter.detach())
         self.parameter.data = torch.empty(1).expand(self.shape)
         self.parameter.__class__ = PackedParameter
+        trim()
 
     @torch.inference_mode(False)
     def release(self) -> None:
@@ -138,7 +139,8 @@ class Weight:
     def __deepcopy__(self, memo: dict[int, Any]) -> Weight:
         other = Weight.__new__(Weight)
         memo[id(self)] = other
-        other.__dict__.update(copy.deepcopy({**self.__dict__, "_told": None}, memo))
+        other.__dict__.update(copy.deepcopy({**self.__dict__, "packed": None, "_told": None}, memo))
+        other.packed = None if self.packed is None else panels_like(self.packed)
         return other
 
 

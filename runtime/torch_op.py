@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ._library import lib, raise_for
 from .errors import ArgumentError, DtypeError, LayoutError, PackedError, ShapeError
+from .huge_pages import HUGE_PAGE, fresh_memory
 
-__all__ = ["ACTIVATIONS", "HEADER", "linear", "pack", "unpack"]
+__all__ = ["ACTIVATIONS", "HEADER", "linear", "pack", "panels_like", "trim", "unpack"]
 
 HEADER = 128
 """Bytes of a packed weight before its panels."""
@@ -157,7 +158,7 @@ def pack(weight: Tensor) -> Tensor:
     rows, columns = source.shape
     if source.stride() != (columns, 1) and source.stride() != (1, rows):
         source = source.contiguous()
-    packed = _room(HEADER + 4 * rows * columns, "pack")
+    packed = _panels(HEADER + 4 * rows * columns, "pack")
     status = lib.tw_pack_at(rows, columns, source.data_ptr(), source.stride(1) == 1, packed.data_ptr(), _team)
     if status:
         raise_for(status)
@@ -197,6 +198,30 @@ def unpack(packed: Tensor, out_features: int, in_features: int, *, in_place: boo
     if status:
         raise_for(status)
     return weight
+
+
+def panels_like(packed: Tensor) -> Tensor:
+    """Return a copy of a packed weight, which is read as fast."""
+    return _panels(packed.numel(), "copy").copy_(packed)
+
+
+def trim() -> None:
+    """Let the system have the memory of originals, as far as that is unused: panels do not lie there."""
+    if _malloc_trim is not None:
+        _malloc_trim(0)
+
+
+_malloc_trim: Any = getattr(ctypes.CDLL(None), "malloc_trim", None)  # the GNU C library's
+
+
+def _panels(size: int, name: str) -> Tensor:
+    """Return memory for panels."""
+    if size < 2 * HUGE_PAGE:
+        return _room(size, name)
+    try:
+        return torch.frombuffer(fresh_memory(size), dtype=torch.uint8)
+    except MemoryError as error:
+        raise MemoryError(f"{name}: {error}.") from error
 
 
 def _room(size: int, name: str) -> Tensor:

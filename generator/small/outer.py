@@ -174,9 +174,14 @@ class _Outer(KLoop):
         return code
 
     def _multiply_split(self, step: int, first: bool) -> list[Instruction]:
-        """(vr + i vi) (sr + i si), either conjugated: the first halves of all sums, then the second, far apart."""
+        """(vr + i vi) (sr + i si), either conjugated: the first halves of all sums, then the second, far apart.
+
+        What is subtracted comes second; else re(a) im(b) comes before im(a) re(b), whichever of them fills vectors, so
+        that elements have the same bits where C is summed transposed.
+        """
         isa = self.isa
         vector_conjugated, scalar_conjugated = self.program.conjugates
+        vi_first = scalar_conjugated or (self.tile.transposed and not vector_conjugated)
         begin: list[Instruction] = []
         end: list[Instruction] = []
         for index in range(self.tile.scalar_size):
@@ -186,7 +191,7 @@ class _Outer(KLoop):
             for number, column in enumerate(self.program.columns):
                 vr, vi = self.vector.parts(step, number)
                 cr, ci = self.accumulators[number][index]
-                begin_ci, end_ci = ((vi, sr), (vr, si)) if scalar_conjugated else ((vr, si), (vi, sr))
+                begin_ci, end_ci = ((vi, sr), (vr, si)) if vi_first else ((vr, si), (vi, sr))
                 start = isa.multiply if first else isa.multiply_add
                 begin += start(cr, vr, sr, column) + start(ci, *begin_ci, column)
                 end += isa.multiply_add(cr, vi, si, column, subtract=vector_conjugated == scalar_conjugated)

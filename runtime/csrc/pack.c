@@ -85,7 +85,12 @@ int tw_pack_size(int dtype, int layout, int operand, int trans, int64_t rows, in
     return status;
 }
 
-enum { TOGETHER = 8, STEPS = 1024, PATIENCE = 500 };
+enum {
+    TOGETHER = 4,
+    STEPS = 1024,
+    PATIENCE = 500,
+    LARGE = 12 << 20 /* bytes of an operand that no cache will hold when it is used */
+};
 
 void tw_packing_begin(tw_packing *all, const tw_lines *source, int64_t width, void *panels)
 {
@@ -112,7 +117,11 @@ static void pack_piece(const tw_packing *all, int64_t piece)
     some.lines = left < lines ? left : lines;
     char *to = all->panels + (first * some.k + step * some.lines) * element;
     some.k = some.k - step < all->steps ? some.k - step : all->steps;
-    tw_pack_some(&some, all->width, to);
+    if (all->around) {
+        tw_pack_around(&some, all->width, to);
+    } else {
+        tw_pack_some(&some, all->width, to);
+    }
 }
 
 void tw_packing_join(tw_packing *all)
@@ -138,6 +147,7 @@ void tw_pack_panels(const tw_lines *source, int64_t width, int threads, void *pa
 {
     tw_packing all;
     tw_packing_begin(&all, source, width, panels);
+    all.around = source->lines * source->k * tw_element_bytes(source->dtype) > LARGE;
     tw_parallel(threads, threads < all.pieces ? threads : all.pieces, join_task, &all);
 }
 

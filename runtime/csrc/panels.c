@@ -52,19 +52,24 @@ INLINE void copy(char *to, const char *from, int64_t bytes)
 INLINE void turn8(char *to, int64_t pitch, const char *from, int64_t line)
 {
     v8 r[8], s[8];
+    UNROLL
     for (int i = 0; i < 8; i++) {
         r[i] = *(const v8 *)(from + i * line);
     }
+    UNROLL
     for (int i = 0; i < 8; i += 2) {
         s[i] = SHUFFLE8(r[i], r[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
         s[i + 1] = SHUFFLE8(r[i], r[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
     }
+    UNROLL
     for (int i = 0; i < 8; i += 4) {
+        UNROLL
         for (int j = 0; j < 2; j++) {
             r[i + 2 * j] = (v8)SHUFFLE4((v4)s[i + j], (v4)s[i + j + 2], 0, 4, 2, 6);
             r[i + 2 * j + 1] = (v8)SHUFFLE4((v4)s[i + j], (v4)s[i + j + 2], 1, 5, 3, 7);
         }
     }
+    UNROLL
     for (int i = 0; i < 4; i++) {
         *(v8 *)(to + i * pitch) = (v8)SHUFFLE4((v4)r[i], (v4)r[i + 4], 0, 1, 4, 5);
         *(v8 *)(to + (i + 4) * pitch) = (v8)SHUFFLE4((v4)r[i], (v4)r[i + 4], 2, 3, 6, 7);
@@ -75,13 +80,16 @@ INLINE void turn8(char *to, int64_t pitch, const char *from, int64_t line)
 INLINE void turn4(char *to, int64_t pitch, const char *from, int64_t line)
 {
     v4 r[4], s[4];
+    UNROLL
     for (int i = 0; i < 4; i++) {
         r[i] = *(const v4 *)(from + i * line);
     }
+    UNROLL
     for (int i = 0; i < 4; i += 2) {
         s[i] = SHUFFLE4(r[i], r[i + 1], 0, 4, 2, 6);
         s[i + 1] = SHUFFLE4(r[i], r[i + 1], 1, 5, 3, 7);
     }
+    UNROLL
     for (int i = 0; i < 2; i++) {
         *(v4 *)(to + i * pitch) = SHUFFLE4(s[i], s[i + 2], 0, 1, 4, 5);
         *(v4 *)(to + (i + 2) * pitch) = SHUFFLE4(s[i], s[i + 2], 2, 3, 6, 7);
@@ -100,11 +108,11 @@ INLINE void scatter(const tw_lines *source, char *to, int64_t unit, int64_t firs
     }
 }
 
-/* Eight steps of all lines before the next. Of 8 bytes each they are a cache line, which is used up before others that fall into
- * its set push it out, and the next ones are asked for; with 4 bytes that did not help. */
+/* A cache line of steps of all lines before the next: it is used up before others that fall into its set push it out. The next
+ * ones are asked for; with 4 bytes that did not help. */
 INLINE void turn(const tw_lines *source, char *to, int64_t unit)
 {
-    int64_t block = 32 / unit, run = 8, pitch = source->lines * unit;
+    int64_t block = 32 / unit, run = LINE / unit, pitch = source->lines * unit;
     int64_t lines = source->lines / block * block, steps = source->k / block * block;
     for (int64_t p = 0; p < steps; p += run) {
         for (int64_t i = 0; i < lines; i += block) {
@@ -181,35 +189,50 @@ INLINE void gather_all(const tw_lines *source, int64_t width, char *to)
     }
 }
 
-static void gather_anywhere(const tw_lines *source, int64_t width, char *to)
+static void gather_anywhere(const tw_lines *source, int64_t width, char *to, bool around)
 {
+    (void)around;
     gather_all(source, width, to);
 }
 
 #if defined(__x86_64__)
-__attribute__((target("avx2"))) static void gather_avx2(const tw_lines *source, int64_t width, char *to)
+__attribute__((target("avx2"))) static void gather_avx2(const tw_lines *source, int64_t width, char *to, bool around)
 {
+    (void)around;
     gather_all(source, width, to);
+}
+
+static void gather_avx512(const tw_lines *source, int64_t width, char *to, bool around)
+{
+    int64_t unit = tw_element_bytes(source->dtype);
+    bool narrow = unit == 4 && width <= 8; /* half a register of lines: AVX2 turns them as fast */
+    if (source->step != unit || source->lines == 1 || narrow) {
+        if (!(around && source->line == unit && tw_spread_wide(source, width, to))) {
+            gather_avx2(source, width, to, around);
+        }
+        return;
+    }
+    tw_lines some = *source;
+    for (int64_t first = 0; first < source->lines; first += width) {
+        some.at = source->at + first * source->line;
+        some.lines = source->lines - first < width ? source->lines - first : width;
+        tw_turn_wide(&some, to + first * source->k * unit, around);
+    }
 }
 #endif
 
-typedef void (*gather_fn)(const tw_lines *source, int64_t width, char *to);
+typedef void (*gather_fn)(const tw_lines *source, int64_t width, char *to, bool around);
 
-/* CPUID is slow, so it is asked once. */
+/* By the instruction set in use, not what the CPU has: who chose another wants nothing of the best, and tests see all. */
 static gather_fn chosen(void)
 {
-    static _Atomic(gather_fn) found;
-    gather_fn gather_here = atomic_load_explicit(&found, memory_order_relaxed);
-    if (gather_here == NULL) {
-        gather_here = gather_anywhere;
 #if defined(__x86_64__)
-        if (tw_cpu_isas() >> TW_ISA_AVX2 & 1) {
-            gather_here = gather_avx2;
-        }
-#endif
-        atomic_store_explicit(&found, gather_here, memory_order_relaxed);
+    int isa = atomic_load_explicit(&tw_isa_now, memory_order_relaxed);
+    if (isa == TW_ISA_AVX512 || isa == TW_ISA_AVX2) {
+        return isa == TW_ISA_AVX512 ? gather_avx512 : gather_avx2;
     }
-    return gather_here;
+#endif
+    return gather_anywhere;
 }
 
 /* Conjugate `count` numbers in place and multiply them by alpha, by the plain formula. */
@@ -246,9 +269,18 @@ static void amend(int dtype, bool conj, const tw_scalar *alpha, void *numbers, i
 
 void tw_pack_some(const tw_lines *source, int64_t width, void *panels)
 {
-    chosen()(source, width, panels);
+    chosen()(source, width, panels, false);
     if (source->conj || source->alpha != NULL) {
         amend(source->dtype, source->conj, source->alpha, panels, source->lines * source->k);
+    }
+}
+
+void tw_pack_around(const tw_lines *source, int64_t width, void *panels)
+{
+    if (source->conj || source->alpha != NULL) { /* a second pass wants them in a cache */
+        tw_pack_some(source, width, panels);
+    } else {
+        chosen()(source, width, panels, true);
     }
 }
 

@@ -24,6 +24,8 @@ typedef struct tw_lines {
 /* Panels of `width` lines, the last one of what is left: the elements of all lines at one k step beside each other, then
  * those of the next. */
 void tw_pack_some(const tw_lines *source, int64_t width, void *panels);
+/* The same, of an operand so large that what is written had better go around the caches. */
+void tw_pack_around(const tw_lines *source, int64_t width, void *panels);
 /* The same on so many threads. */
 void tw_pack_panels(const tw_lines *source, int64_t width, int threads, void *panels);
 
@@ -32,6 +34,7 @@ typedef struct tw_packing {
     tw_lines whole;
     int64_t width, together, steps; /* of a piece: panels, and k steps of a single one */
     int64_t pieces, cuts;           /* how many; into how many k is cut */
+    bool around;                    /* the caches */
     char *panels;
     atomic_llong next, done;
 } tw_packing;
@@ -43,6 +46,15 @@ void tw_pack_lines(const tw_lines *source, void *lines, int64_t pitch);
 /* A complex line x as two real ones, which give the real and the imaginary part of x's dot product with a line as it lies: the
  * pairs (re, -im) and (im, re). `conj`: of the dot product's conjugate, (-im, -re) in the second. */
 void tw_pack_pairs(const tw_lines *source, bool conj, void *lines, int64_t pitch);
+
+#define UNROLL _Pragma("GCC unroll 16") /* a loop over registers, or they would be an array in memory */
+
+/* ---- panels_wide.c: AVX-512 ---- */
+
+/* One panel of lines along k, whatever its width. */
+void tw_turn_wide(const tw_lines *source, char *to, bool around);
+/* Several whole panels of neighbours, around the caches; false: they do not lie so that this can be done. */
+bool tw_spread_wide(const tw_lines *source, int64_t width, char *to);
 
 /* What stands before the panels of a packed operand that a caller keeps. Panel p begins p * width * k elements behind it;
  * the last panel is as narrow as what is left. */

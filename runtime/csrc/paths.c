@@ -14,6 +14,8 @@ enum {
     MOST_PIECE = 256 << 10,      /* where one is as wide as a tile and C has many rows */
     AROUND_ROWS = 32,            /* with fewer, plain stores run beside the arithmetic and are the faster */
     AROUND_STEPS = 1,            /* k for each row of C */
+    AROUND_SHORT = 16,           /* k; with more steps, columns shorter than the next number are written plainly */
+    AROUND_COLUMN = 512,         /* bytes: lines of shorter ones come in time, along with those beside them */
     DEEPEST_FAR = 1024,          /* k steps of a block whose panels stay in the second cache */
     BLOCKED_LINES = 128,         /* of a chunk that is packed: it shares the second cache with a panel */
     DIRECT_LINES = 256,          /* of a chunk: once for so many a panel comes from the last cache */
@@ -110,7 +112,7 @@ bool tw_path_blocked(tw_blocked *plan, const tw_wish *wish, int *status)
     plan->split = plan->size[0] >= plan->size[1] && !regular ? TW_VECTOR_SIDE : TW_SCALAR_SIDE;
     plan->kc = wish->reproducible ? 256 : even(plan->k, regular ? deepest_far(plan) : deepest(plan));
     plan->lines = regular ? tw_at_most(BLOCKED_LINES, TW_MOST_CHUNK / (plan->kc * element))
-                          : caches.second * 2 / 3 / (plan->kc * element);
+                          : tw_at_most(caches.second * 2 / 3, TW_MOST_CHUNK) / (plan->kc * element);
     return settle(plan, wish, status);
 }
 
@@ -141,7 +143,7 @@ bool tw_path_given(tw_blocked *plan, const tw_wish *wish, int *status)
     plan->kc = wish->reproducible ? 256 : even(plan->k, most);
     /* With few partners one panel after the other comes from memory; with more a chunk waits in the second cache, and of one
      * that came packed the next as well. */
-    int64_t room = is_long ? caches.second / 3 : caches.second * 2 / 3;
+    int64_t room = tw_at_most(is_long ? caches.second / 3 : caches.second * 2 / 3, TW_MOST_CHUNK);
     plan->lines = is_long && plan->size[other] <= 8 * few ? width : room / (plan->kc * element);
     return settle(plan, wish, status);
 }
@@ -344,8 +346,8 @@ void tw_choose_around(tw_blocked *plan)
                    (double)column * (double)plan->k <= (double)tw_caches_here().second / 8 &&
                    plan->split == TW_SCALAR_SIDE && !plan->turned && !plan->inner &&
                    plan->stand[plan->split].format == TW_DIRECT && plan->ldc == column &&
-                   column * width <= MOST_PIECE && plan->k <= AROUND_STEPS * plan->size[0] &&
-                   (double)column * (double)plan->size[1] > TW_FROM_MEMORY;
+                   (plan->k < AROUND_SHORT || column >= AROUND_COLUMN) && column * width <= MOST_PIECE &&
+                   plan->k <= AROUND_STEPS * plan->size[0] && (double)column * (double)plan->size[1] > TW_FROM_MEMORY;
     plan->piece = tw_at_least(PIECE / tw_at_least(column, 1) / width, 1) * width;
     if (plan->around) {
         plan->lines = tw_at_least(plan->lines, 64 * plan->piece);

@@ -197,7 +197,8 @@ TW_API int tw_unpack(const void *packed, int64_t bytes, void *x);
 
 /* Flags of tw_skinny_plan_create. TW_PLAN_REPRODUCIBLE: an element of C gets the same bits whatever tile computes it, on
  * however many threads, and whatever other rows and columns there are: k is summed in order, in blocks of 256 steps. As
- * TILEWRIGHT_REPRODUCIBLE=1 does for every product. Not across instruction sets. */
+ * TILEWRIGHT_REPRODUCIBLE=1 does for every product. Not across instruction sets; nor, of complex numbers on ARM and by portable
+ * kernels, across layouts. */
 enum { TW_PLAN_REPRODUCIBLE = 1 };
 
 /* Make a plan that may take one operand packed.

@@ -62,7 +62,7 @@ static void add(tw_tiles *tiles, const tw_kernel *kernel, int64_t k)
     for (int m = reach.least_m; m <= reach.most_m; m++) {
         for (int n = reach.least_n; n <= reach.most_n; n++) {
             const tw_kernel **place = &tiles->kernel[m][n];
-            if (*place == NULL || better(kernel, *place, k)) {
+            if (*place == NULL || (kernel->isa == (*place)->isa && better(kernel, *place, k))) {
                 *place = kernel;
             }
         }
@@ -91,6 +91,18 @@ static bool finish(tw_tiles *tiles)
     return tiles->width[1][1] == 1;
 }
 
+static void add_all(tw_tiles *tiles, int isa, int dtype, int mode, tw_steps steps)
+{
+    for (int i = 0; i < tw_kernel_count; i++) {
+        const tw_kernel *kernel = &tw_kernels[i];
+        bool usable = steps != TW_STEPS_ORDERED || !kernel->reassociates;
+        if (usable && kernel->isa == isa && kernel->dtype == dtype && kernel->mode == mode &&
+            kernel->family == TW_SMALL) {
+            add(tiles, kernel, steps_like[steps]);
+        }
+    }
+}
+
 static _Atomic(tw_tiles *) made[TW_ISAS][TW_DTYPES][TW_MODES][TW_STEPS_COUNT];
 static tw_tiles incomplete; /* what `made` points at where the kernels cannot cover every shape */
 
@@ -104,13 +116,10 @@ int tw_tiles_find(int isa, int dtype, int mode, tw_steps steps, const tw_tiles *
             return tw_fail(TW_ERROR_MEMORY, "out of memory: %zu bytes for the table of tiles.", sizeof *tiles);
         }
         tiles->paired = true;
-        for (int i = 0; i < tw_kernel_count; i++) {
-            const tw_kernel *kernel = &tw_kernels[i];
-            bool usable = steps != TW_STEPS_ORDERED || !kernel->reassociates;
-            if (usable && kernel->isa == isa && kernel->dtype == dtype && kernel->mode == mode &&
-                kernel->family == TW_SMALL) {
-                add(tiles, kernel, steps_like[steps]);
-            }
+        add_all(tiles, isa, dtype, mode, steps);
+        if (steps == TW_STEPS_ORDERED && tiles->kernel[1][1] == NULL) {
+            /* One row of complex64 by FCMLA: NEON's kernels add the same products in the same order. */
+            add_all(tiles, tw_isa_bases[isa], dtype, mode, steps);
         }
         tw_tiles *mine = tiles, *other = NULL;
         if (!finish(mine)) {

@@ -96,6 +96,24 @@ def test_packing_and_panels_between_guard_pages(dtype: np.dtype[Any], at_end: bo
                         assert np.array_equal(out, x @ other)
 
 
+@pytest.mark.parametrize("trans", "NTC")
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_panels_of_an_operand_that_no_cache_holds(dtype: np.dtype[Any], trans: str) -> None:
+    """What is written around the caches: lines beyond whole registers, steps beyond whole blocks, the second pass."""
+    side = 1 + int(((13 << 20) / dtype.itemsize) ** 0.5)
+    x = np.arange(side * side).reshape(side, side).astype(dtype)
+    if dtype.kind == "c":
+        x.imag = -x.real[::-1]
+    stored = np.ascontiguousarray(OPERATIONS[trans](x))
+    for isa in RUNNABLE:
+        with forced(isa):
+            content = tw.skinny_plan(side, 2, side, dtype, trans_a=trans, pack="a").pack(stored)._bytes
+        width = int.from_bytes(content[14:16].tobytes(), sys.byteorder)
+        whole = side // width * width
+        wanted = x[:whole].reshape(-1, width, side).transpose(0, 2, 1).ravel(), x[whole:].T.ravel()
+        assert np.array_equal(content[128:].view(dtype), np.concatenate(wanted))
+
+
 def _plan(**changes: Any) -> tuple[Any, Array, Array]:
     rng = np.random.default_rng(1)
     plan = tw.skinny_plan(60, 4, 50, changes.pop("dtype", np.float32), pack="a", **changes)

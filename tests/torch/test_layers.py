@@ -7,9 +7,11 @@ import gc
 import importlib
 import io
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -483,9 +485,28 @@ def test_out_of_memory_leaves_the_model_as_it_was(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_systems_refusal_is_a_memory_error() -> None:
-    """torch says RuntimeError."""
-    with pytest.raises(MemoryError, match="pack: there is no memory for"):
-        torch_op._room(2**60, "pack")
+    """torch says RuntimeError, the system OSError."""
+    for room in (torch_op._room, torch_op._panels):
+        with pytest.raises(MemoryError, match="pack: there is no memory for"):
+            room(2**60, "pack")
+
+
+def test_panels_lie_on_huge_pages() -> None:
+    """Panels where originals were, on pages of 4 KB; the copy of a model likewise."""
+    huge = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    if not huge.exists() or "[never]" in huge.read_text():
+        pytest.skip("this system has no huge pages to give")
+
+    def kilobytes() -> int:
+        return sum(map(int, re.findall(r"AnonHugePages: +(\d+)", Path("/proc/self/smaps").read_text())))
+
+    net, before = nn.Sequential(*[nn.Linear(2048, 1024, bias=False) for _ in range(4)]).eval(), kilobytes()
+    packed(net)
+    layers: list[Any] = [*net, *copy.deepcopy(net)]
+    for layer in layers:
+        assert layer.shared.packed.data_ptr() % 2**21 == 0
+        assert layer.shared.packed.untyped_storage().nbytes() == layer.shared.packed.numel()
+    assert kilobytes() - before >= 6 * 1024 * len(layers)  # of 8 MB each: a busy system may have fewer
 
 
 def test_nothing_is_kept_alive() -> None:
