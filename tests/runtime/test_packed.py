@@ -114,6 +114,19 @@ def test_panels_of_an_operand_that_no_cache_holds(dtype: np.dtype[Any], trans: s
         assert np.array_equal(content[128:].view(dtype), np.concatenate(wanted))
 
 
+@pytest.mark.parametrize("isa", RUNNABLE)
+@pytest.mark.parametrize("dtype", DTYPES[:2], ids=str)
+@pytest.mark.parametrize("few", [1, 2, 3, 4])
+def test_two_panels_at_once_are_added_once(isa: str, dtype: np.dtype[Any], few: int) -> None:
+    """Two panels taken and one counted: every second one is added to C twice; the other panel sought a block away."""
+    rng = np.random.default_rng(few)
+    for n, k in ((245, 40), (481, 2500)):
+        a, b, c = (integers(rng, shape, dtype) for shape in ((few, k), (k, n), (few, n)))
+        with forced(isa):
+            plan = tw.skinny_plan(few, n, k, dtype, pack="b")
+            assert np.array_equal(plan(a, plan.pack(b), c.copy(), beta=2), a @ b + 2 * c)
+
+
 def _plan(**changes: Any) -> tuple[Any, Array, Array]:
     rng = np.random.default_rng(1)
     plan = tw.skinny_plan(60, 4, 50, changes.pop("dtype", np.float32), pack="a", **changes)
