@@ -97,10 +97,8 @@ bool tw_multiply_given(const tw_product *all, const tw_block *block, const char 
                 tw_run_command(&calls[call], split == TW_VECTOR_SIDE ? x : y, split == TW_VECTOR_SIDE ? y : x, corner,
                                args);
             }
-            if (finish && split == TW_VECTOR_SIDE) {
+            if (finish) { /* of a linear layer, whose weight fills vectors */
                 tw_epilogue_run(all->epilogue, block->first + i, along, across, corner, block->ldc);
-            } else if (finish) {
-                tw_epilogue_run(all->epilogue, j, across, along, corner, block->ldc);
             }
         }
     }
