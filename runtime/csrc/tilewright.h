@@ -49,16 +49,15 @@ enum { TW_ROW_MAJOR = 101, TW_COL_MAJOR = 102 };
 /* What functions return. 1 to 14 is the number of the argument that was wrong, counted as cblas_sgemm counts them. */
 enum {
     TW_OK = 0,
-    TW_ERROR_ISA = 100,    /* the ISA asked for cannot be used, or none that was built can run here */
-    TW_ERROR_KERNEL = 101, /* no kernel for what was asked */
-    TW_ERROR_MEMORY = 102, /* out of memory; nothing was computed */
-    TW_ERROR_TYPE = 103,   /* no such element type */
-    TW_ERROR_BATCH = 104,  /* a batch of fewer than none, or one that writes all its products to one place */
-    TW_ERROR_WRONG = 106,  /* a kernel computes a wrong product */
-    TW_ERROR_TUNING = 107, /* a tuning file is corrupt, stale or another machine's */
-    TW_ERROR_PACKED = 108, /* not a packed operand, or not the one that the plan takes */
-    TW_ERROR_PLAN =
-        109, /* no plan, NULL where one is wanted; or one of what cannot be: sizes, `pack`, `reuse`, `flags` */
+    TW_ERROR_ISA = 100,     /* the ISA asked for cannot be used, or none that was built can run here */
+    TW_ERROR_KERNEL = 101,  /* no kernel for what was asked */
+    TW_ERROR_MEMORY = 102,  /* out of memory; nothing was computed */
+    TW_ERROR_TYPE = 103,    /* no such element type */
+    TW_ERROR_BATCH = 104,   /* a batch of fewer than none, or one that writes all its products to one place */
+    TW_ERROR_WRONG = 106,   /* a kernel computes a wrong product */
+    TW_ERROR_TUNING = 107,  /* a tuning file is corrupt, stale or another machine's */
+    TW_ERROR_PACKED = 108,  /* not a packed operand, or not the one that the plan takes */
+    TW_ERROR_PLAN = 109,    /* NULL where a plan is wanted; or sizes, `pack`, `reuse` or `flags` that cannot be */
     TW_ERROR_THREADS = 110, /* a number of threads that cannot be */
     TW_ERROR_SPECIAL = 111, /* a library of kernels for one size is damaged, foreign or wrong */
     TW_ERROR_TILER = 105    /* TILEWRIGHT_TILER, or what tw_tiler_set was given, is none of those there are */
