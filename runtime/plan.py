@@ -96,7 +96,7 @@ class Plan:
         for name, size in (("m", m), ("n", n), ("k", k)):
             if not issubclass(type(size), int | np.integer) or not 0 <= size <= _LONGEST // 16:
                 raise ArgumentError(
-                    f"gemm_plan: {name} is {shown(size)}; it must be an integer, 0 or more, and less than 2^59, beyond "
+                    f"gemm_plan: {name} is {shown(size)}; it must be an integer from 0 to 2^59 - 1; more is beyond "
                     "what an address can hold."
                 )
         for name, trans in (("trans_a", trans_a), ("trans_b", trans_b)):

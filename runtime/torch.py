@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from .errors import ArgumentError, shown
 from .torch_fuse import fuse, pairs, separate
 from .torch_linear import PackedLinear, Weight, why_not
-from .torch_op import linear
+from .torch_op import linear, trim
 
 __all__ = ["Layer", "Packing", "linear", "pack_linears"]
 
@@ -209,6 +209,7 @@ def _pack(chosen: dict[str, nn.Linear], threads: int | None) -> list[PackedLinea
         for layer in reversed(new):
             _restore(layer)
         raise
+    trim(0, least=0)
     return [cast(PackedLinear, module) for module in chosen.values()]
 
 

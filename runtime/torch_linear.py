@@ -98,7 +98,7 @@ class Weight:
         self.packed = pack(self.parameter.detach())
         self.parameter.data = torch.empty(1).expand(self.shape)
         self.parameter.__class__ = PackedParameter
-        trim()
+        trim(self.packed.numel())
 
     @torch.inference_mode(False)
     def release(self) -> None:
@@ -136,6 +136,7 @@ class Weight:
         if self.packed is not None:
             self.packed = pack(self.packed)
 
+    @torch.inference_mode(False)
     def __deepcopy__(self, memo: dict[int, Any]) -> Weight:
         other = Weight.__new__(Weight)
         memo[id(self)] = other

@@ -49,11 +49,14 @@ def _find_team() -> int:
     They spin for milliseconds after each of torch's operations, on the cores on which a layer wants its threads: it
     takes those, which are awake besides.
     """
-    try:
-        torch_cpu = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
-        return ctypes.cast(torch_cpu.GOMP_parallel, ctypes.c_void_p).value or 0
-    except (OSError, AttributeError):
+    if "OpenMP" not in torch.__config__.parallel_info().partition("ATen parallel backend")[2]:
         return 0
+    for library in (None, str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so")):  # None: what was preloaded too
+        try:
+            return ctypes.cast(ctypes.CDLL(library).GOMP_parallel, ctypes.c_void_p).value or 0
+        except (OSError, AttributeError):
+            pass
+    return 0
 
 
 _team = _find_team()
@@ -205,12 +208,24 @@ def panels_like(packed: Tensor) -> Tensor:
     return _panels(packed.numel(), "copy").copy_(packed)
 
 
-def trim() -> None:
-    """Let the system have the memory of originals, as far as that is unused: panels do not lie there."""
-    if _malloc_trim is not None:
+def trim(size: int, *, least: int = 32 << 20) -> None:
+    """Let the system have what originals leave of malloc's memory: large panels do not lie there.
+
+    Parameters
+    ----------
+    size : int
+        Bytes of a packed weight whose original is gone.
+    least : int
+        Bytes, of this weight and those before it, below which to wait: malloc looks through all it has.
+    """
+    global _left
+    _left += size if size >= 2 * HUGE_PAGE else 0
+    if _malloc_trim is not None and _left > 0 and _left >= least:
         _malloc_trim(0)
+        _left = 0
 
 
+_left = 0
 _malloc_trim: Any = getattr(ctypes.CDLL(None), "malloc_trim", None)  # the GNU C library's
 
 

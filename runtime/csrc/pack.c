@@ -1,7 +1,7 @@
 /* pack.c - packed operands that callers keep: their size, how they are made, what is checked before they are used. */
 #include <sched.h>
 
-#include "blocked.h"
+#include "paths.h"
 
 enum { VERSION = 2 };
 
@@ -85,12 +85,7 @@ int tw_pack_size(int dtype, int layout, int operand, int trans, int64_t rows, in
     return status;
 }
 
-enum {
-    TOGETHER = 4,
-    STEPS = 1024,
-    PATIENCE = 500,
-    LARGE = 12 << 20 /* bytes of an operand that no cache will hold when it is used */
-};
+enum { TOGETHER = 4, STEPS = 1024, PATIENCE = 500 };
 
 void tw_packing_begin(tw_packing *all, const tw_lines *source, int64_t width, void *panels)
 {
@@ -147,7 +142,7 @@ void tw_pack_panels(const tw_lines *source, int64_t width, int threads, void *pa
 {
     tw_packing all;
     tw_packing_begin(&all, source, width, panels);
-    all.around = source->lines * source->k * tw_element_bytes(source->dtype) > LARGE;
+    all.around = source->lines * source->k * tw_element_bytes(source->dtype) > TW_FROM_MEMORY;
     tw_parallel(threads, threads < all.pieces ? threads : all.pieces, join_task, &all);
 }
 

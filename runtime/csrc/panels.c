@@ -206,7 +206,7 @@ static void gather_avx512(const tw_lines *source, int64_t width, char *to, bool 
 {
     int64_t unit = tw_element_bytes(source->dtype);
     bool narrow = unit == 4 && width <= 8; /* half a register of lines: AVX2 turns them as fast */
-    if (source->step != unit || source->lines == 1 || narrow) {
+    if (source->step != unit || source->line == unit || source->lines == 1 || narrow) {
         if (!(around && source->line == unit && tw_spread_wide(source, width, to))) {
             gather_avx2(source, width, to, around);
         }

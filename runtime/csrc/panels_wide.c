@@ -1,6 +1,6 @@
 /* panels_wide.c - elements into panels with registers of 64 bytes: AVX-512's part of panels.c.
  *
- * As many lines at a time as a register has elements, each read along k to its end: few streams, which hardware follows where
+ * As many lines at a time as a register has elements, each read along k to the end of its piece: few streams, which hardware follows where
  * the 48 lines of a panel at once are too many for it, and whole cache lines on both sides. */
 #include "panels.h"
 

@@ -350,11 +350,11 @@ int tw_variant_for(const char *entry, int dtype, int32_t *variant)
     return TW_OK;
 }
 
-/* A plan is for matrices that exist: what is reckoned of their sizes must not overflow. */
+/* Can the elements be counted? What is reckoned of sizes must not overflow; leading dimensions are the caller's word. */
 static bool addressable(const tw_key *key)
 {
     double most = 0x1p63 / 16, m = (double)key->m, n = (double)key->n, k = (double)key->k;
-    return m * k < most && k * n < most && m * n < most;
+    return m * n == 0 || (m * k < most && k * n < most && m * n < most);
 }
 
 int tw_plan_make(const char *entry, const tw_key *key, const tw_wish *wish, tw_gemm_plan **plan)

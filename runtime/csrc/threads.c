@@ -257,15 +257,18 @@ static void finish(void)
 typedef struct lent_job {
     job now;
     atomic_llong next;
+    atomic_int seats; /* a team is as large as it is; no more of it than were asked for do work */
 } lent_job;
 
 static void work_in_team(void *context)
 {
     lent_job *lent = context;
     bool before = serial;
-    serial = true;
-    take_tasks(&lent->now, &lent->next);
-    serial = before;
+    if (atomic_fetch_sub_explicit(&lent->seats, 1, memory_order_relaxed) > 0) {
+        serial = true;
+        take_tasks(&lent->now, &lent->next);
+        serial = before;
+    }
 }
 
 tw_team_fn tw_set_team(tw_team_fn threads)
@@ -279,8 +282,8 @@ void tw_parallel(int threads, int64_t tasks, tw_task_fn run, void *context)
 {
     int workers = (int)(threads < tasks ? threads : tasks) - 1;
     if (workers > 0 && !serial && team != NULL && !atomic_load_explicit(&forked, memory_order_relaxed)) {
-        lent_job lent = {.now = {run, context, tasks, 0}};
-        team(work_in_team, &lent, (unsigned)workers + 1, 0);
+        lent_job lent = {.now = {run, context, tasks, 0}, .seats = workers + 1};
+        team(work_in_team, &lent, 0, 0); /* of one size: where it varies libgomp ends threads and makes new ones */
         return;
     }
     if (workers > 0 && !serial && !atomic_exchange_explicit(&pool.taken, true, memory_order_acquire)) {

@@ -286,11 +286,12 @@ TW_API int tw_get_num_threads(void);
 TW_API double tw_thread_share(double nanoseconds);
 
 /* Threads of another runtime, in place of the pool's: in a program that computes with OpenMP between our calls its threads
- * still spin on the cores on which ours would want to work. A team runs work(context) on up to so many threads, the caller
- * among them, and returns when all are done; flags are 0. libgomp's GOMP_parallel is one, and so is LLVM's and Intel's. */
+ * still spin on the cores on which ours would want to work. A team runs work(context) on as many threads as it has, the caller
+ * among them, and returns when all are done; threads and flags are 0. libgomp's GOMP_parallel is one, and so is LLVM's and
+ * Intel's. */
 typedef void (*tw_team_fn)(void (*work)(void *), void *context, unsigned threads, unsigned flags);
 /* Use them for what the calling thread calls from now on; NULL: the pool's again. Returns what was set. How many are asked
- * for stays as it is. A process made by fork uses its own pool, whatever is set. */
+ * for stays as it is, and no more of a team than that do work. A process made by fork uses its own pool, whatever is set. */
 TW_API tw_team_fn tw_set_team(tw_team_fn team);
 
 /* ---- Instruction sets ----

@@ -240,22 +240,34 @@ static void *serve(void *self)
     return NULL;
 }
 
-static atomic_int asked_for; /* threads of a team's last job */
+static atomic_int lent; /* times */
 
-/* Another runtime: its threads come one after the other, each until there is nothing left to do. */
+/* Another runtime, of six threads whatever is asked for. */
 static void lend(void (*work)(void *), void *context, unsigned threads, unsigned flags)
 {
-    pthread_t others[16];
+    pthread_t others[5];
     member one = {work, context};
-    atomic_store(&asked_for, (int)threads);
-    CHECK(flags == 0 && threads >= 2 && threads <= 16);
-    for (unsigned i = 1; i < threads; i++) {
+    atomic_fetch_add(&lent, 1);
+    CHECK(flags == 0 && threads == 0);
+    for (int i = 0; i < 5; i++) {
         CHECK(pthread_create(&others[i], NULL, serve, &one) == 0);
     }
     work(context);
-    for (unsigned i = 1; i < threads; i++) {
+    for (int i = 0; i < 5; i++) {
         pthread_join(others[i], NULL);
     }
+}
+
+/* How many are at tasks, and the most that were. */
+static void crowd(void *context, int64_t task)
+{
+    (void)task;
+    atomic_int *here = context;
+    int now = atomic_fetch_add(&here[0], 1) + 1, most = atomic_load(&here[1]);
+    while (now > most && !atomic_compare_exchange_weak(&here[1], &most, now)) {
+    }
+    usleep(1000);
+    atomic_fetch_sub(&here[0], 1);
 }
 
 static void *call_without_team(void *c)
@@ -264,42 +276,45 @@ static void *call_without_team(void *c)
     return NULL;
 }
 
-/* Another runtime's threads: every task once, nested ones too, on as many as asked for; for this thread alone, and not in
- * a child of fork, which has none of them. */
+/* Another runtime's threads: every task once, nested ones too, by no more of them than asked for; for this thread alone,
+ * and not in a child of fork, which has none of them. */
 static void team(void)
 {
     static counts c;
     CHECK(tw_set_team(lend) == NULL);
     for (int turn = 0; turn < 100; turn++) {
         int threads = turn % 9 - 1, tasks = turn % 7 == 0 ? TASKS : turn % 13;
-        atomic_store(&asked_for, 1);
+        atomic_store(&lent, 0);
         call(&c, threads, tasks, turn % 3 == 0);
         CHECK(threads < 2 || tasks < 2 || c.allowed == 0);
         if (threads > 1) { /* or nested ones find a team */
-            CHECK(asked_for == (tasks < 2 ? 1 : threads < tasks ? threads : tasks));
+            CHECK(lent == (tasks > 1));
         }
     }
     CHECK(tw_threads_allowed() == tw_get_num_threads());
     atomic_int here = 0;
     tw_parallel(4, 4, meet, &here);
     CHECK(here == 4);
-    atomic_store(&asked_for, 0);
+    atomic_int most[2] = {0};
+    tw_parallel(3, 60, crowd, most);
+    CHECK(most[0] == 0 && most[1] <= 3);
+    atomic_store(&lent, 0);
     pthread_t other;
     CHECK(pthread_create(&other, NULL, call_without_team, &c) == 0 && pthread_join(other, NULL) == 0);
-    CHECK(asked_for == 0);
+    CHECK(lent == 0);
     pid_t child = fork();
     CHECK(child >= 0);
     if (child == 0) {
         alarm(30);
         call(&c, 3, 100, true);
-        _exit(asked_for != 0);
+        _exit(lent != 0);
     }
     int status;
     CHECK(waitpid(child, &status, 0) == child);
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
     CHECK(tw_set_team(NULL) == lend);
     call(&c, 3, 100, false);
-    CHECK(asked_for == 0);
+    CHECK(lent == 0);
 }
 
 /* Numbers of threads: what is none is refused and changes nothing. */

@@ -237,7 +237,7 @@ def test_complex_lines_as_pairs_of_real_ones(letter: str, few: int) -> None:
 
 
 @pytest.mark.parametrize("number", [1, 2])
-@pytest.mark.parametrize(("n", "k"), [(32, 3), (33, 40), (100, 8), (112, 70)])
+@pytest.mark.parametrize(("n", "k"), [(32, 3), (33, 40), (100, 8), (128, 70), (127, 16), (128, 16)])
 @pytest.mark.parametrize("dtype", ["float32", "complex64"])
 def test_large_c(dtype: str, n: int, k: int, number: int) -> None:
     """C written around the caches: what lies beside it in the first and last cache line, and where pieces meet.
