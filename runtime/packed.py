@@ -91,10 +91,7 @@ class Packed:
 def _room(size: int) -> Array:
     """Return that many bytes that begin at a cache line."""
     if size >= 2 * HUGE_PAGE:
-        try:
-            return np.frombuffer(fresh_memory(size), np.uint8)
-        except MemoryError as error:
-            raise MemoryError(f"pack: {error}.") from error
+        return np.frombuffer(fresh_memory(size, "pack"), np.uint8)
     room = np.empty(size + _LINE, np.uint8)
     first = -room.ctypes.data % _LINE
     return room[first : first + size]

@@ -8,7 +8,6 @@ nothing there is guessed.
 
 from __future__ import annotations
 
-import mmap
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ._library import ffi, lib, raise_for, text
+from .huge_pages import fresh_memory
 
 __all__ = ["Packing", "measure_packing"]
 
@@ -132,7 +132,7 @@ class _Operand:
 
     def pack(self) -> Any:
         """Return it packed, in new memory, as whoever packs once does."""
-        into = ffi.from_buffer(mmap.mmap(-1, self.bytes[0], flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+        into = ffi.from_buffer(fresh_memory(self.bytes[0], "tune"))
         _do(lib.tw_pack(*self.what, ffi.NULL, ffi.from_buffer(self.stored), self.stored.shape[1], into))
         return into
 

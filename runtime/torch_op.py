@@ -233,10 +233,7 @@ def _panels(size: int, name: str) -> Tensor:
     """Return memory for panels."""
     if size < 2 * HUGE_PAGE:
         return _room(size, name)
-    try:
-        return torch.frombuffer(fresh_memory(size), dtype=torch.uint8)
-    except MemoryError as error:
-        raise MemoryError(f"{name}: {error}.") from error
+    return torch.frombuffer(fresh_memory(size, name), dtype=torch.uint8)
 
 
 def _room(size: int, name: str) -> Tensor:

@@ -112,11 +112,7 @@ static void pack_piece(const tw_packing *all, int64_t piece)
     some.lines = left < lines ? left : lines;
     char *to = all->panels + (first * some.k + step * some.lines) * element;
     some.k = some.k - step < all->steps ? some.k - step : all->steps;
-    if (all->around) {
-        tw_pack_around(&some, all->width, to);
-    } else {
-        tw_pack_some(&some, all->width, to);
-    }
+    tw_pack_some(&some, all->width, to, all->around);
 }
 
 void tw_packing_join(tw_packing *all)

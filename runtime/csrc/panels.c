@@ -267,20 +267,12 @@ static void amend(int dtype, bool conj, const tw_scalar *alpha, void *numbers, i
     }
 }
 
-void tw_pack_some(const tw_lines *source, int64_t width, void *panels)
+void tw_pack_some(const tw_lines *source, int64_t width, void *panels, bool around)
 {
-    chosen()(source, width, panels, false);
-    if (source->conj || source->alpha != NULL) {
+    bool again = source->conj || source->alpha != NULL; /* a second pass, which wants them in a cache */
+    chosen()(source, width, panels, around && !again);
+    if (again) {
         amend(source->dtype, source->conj, source->alpha, panels, source->lines * source->k);
-    }
-}
-
-void tw_pack_around(const tw_lines *source, int64_t width, void *panels)
-{
-    if (source->conj || source->alpha != NULL) { /* a second pass wants them in a cache */
-        tw_pack_some(source, width, panels);
-    } else {
-        chosen()(source, width, panels, true);
     }
 }
 

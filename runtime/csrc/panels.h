@@ -22,10 +22,8 @@ typedef struct tw_lines {
 } tw_lines;
 
 /* Panels of `width` lines, the last one of what is left: the elements of all lines at one k step beside each other, then
- * those of the next. */
-void tw_pack_some(const tw_lines *source, int64_t width, void *panels);
-/* The same, of an operand so large that what is written had better go around the caches. */
-void tw_pack_around(const tw_lines *source, int64_t width, void *panels);
+ * those of the next. `around`: what is written had better go around the caches. */
+void tw_pack_some(const tw_lines *source, int64_t width, void *panels, bool around);
 /* The same on so many threads. */
 void tw_pack_panels(const tw_lines *source, int64_t width, int threads, void *panels);
 

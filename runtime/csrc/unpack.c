@@ -32,7 +32,7 @@ int tw_unpack(const void *packed, int64_t bytes, void *x)
         /* A panel of lines is a matrix of k lines, whose panel of that width has the first one's lines. */
         tw_lines turned = {
             .dtype = dtype, .at = panel, .line = lines * element, .step = element, .lines = header.k, .k = lines};
-        tw_pack_some(&turned, header.k, (char *)x + first * line);
+        tw_pack_some(&turned, header.k, (char *)x + first * line, false);
     }
     if (copy != NULL) {
         tw_workspace_give(copy);

@@ -24,6 +24,8 @@ from tilewright.runtime import torch_linear, torch_op
 from tilewright.runtime.torch import Packing, pack_linears
 from tilewright.runtime.torch_linear import PackedLinear
 
+from ..support import miss
+
 pytestmark = pytest.mark.topv
 
 
@@ -495,8 +497,7 @@ def test_panels_lie_on_huge_pages() -> None:
     """Panels where originals were, on pages of 4 KB; the copy of a model likewise."""
     huge = Path("/sys/kernel/mm/transparent_hugepage/enabled")
     if not huge.exists() or "[never]" in huge.read_text():
-        pytest.skip("this system has no huge pages to give")
-
+        miss("this system has no huge pages to give")
     net = nn.Sequential(*[nn.Linear(2048, 1024, bias=False) for _ in range(4)]).eval()
     packed(net)
     layers: list[Any] = [*net, *copy.deepcopy(net)]
